@@ -1,0 +1,236 @@
+"""What a trainer reports: one event a line in `events.jsonl`, and the table of every metric.
+
+A run's events carry a sequence number that counts up by one from 1 within an attempt; with the run
+and the attempt it identifies the event for good, so that storing it twice changes nothing.
+Charts, tables and the glossary are built from `METRICS`: a new metric is one entry.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+
+
+class Direction(StrEnum):
+    """Which way a metric gets better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NEITHER = "neither"
+
+
+class Panel(StrEnum):
+    """The group of charts that shows a metric."""
+
+    LEARNING = "learning"
+    BUDGET = "budget"
+    COST = "cost"
+    POLICY = "policy"
+    COMPLETIONS = "completions"
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """What a metric means. `unit` is what a value of 1 is one of; shares (0 to 1) have unit `share`."""
+
+    label: str
+    unit: str
+    description: str
+    direction: Direction
+    panel: Panel
+
+
+def _metric(label: str, unit: str, direction: Direction, panel: Panel, description: str) -> MetricInfo:
+    return MetricInfo(label, unit, description, direction, panel)
+
+
+_H, _L, _N = Direction.HIGHER, Direction.LOWER, Direction.NEITHER
+
+METRICS: dict[str, MetricInfo] = {
+    # learning
+    "eval/accuracy": _metric(
+        "Accuracy", "share", _H, Panel.LEARNING, "Sampled completions of held-out prompts whose answer is right."
+    ),
+    "eval/accuracy_greedy": _metric(
+        "Greedy accuracy", "share", _H, Panel.LEARNING, "Greedy completions of held-out prompts whose answer is right."
+    ),
+    "reward": _metric("Reward", "reward", _H, Panel.LEARNING, "Mean reward of the step's completions."),
+    "reward_std": _metric(
+        "Reward spread", "reward", _N, Panel.LEARNING, "Mean over groups of the standard deviation of the reward."
+    ),
+    "frac_reward_zero_std": _metric(
+        "Dead groups", "share", _L, Panel.LEARNING, "Groups whose rewards are all equal: they teach nothing."
+    ),
+    # budget
+    "tokens/generated": _metric(
+        "Tokens generated", "tokens", _N, Panel.BUDGET, "Completion tokens sampled in this step."
+    ),
+    "tokens/live": _metric(
+        "Live tokens", "tokens", _N, Panel.BUDGET, "Generated tokens of completions with an advantage other than 0."
+    ),
+    "tokens/selected": _metric(
+        "Tokens trained on", "tokens", _L, Panel.BUDGET, "Completion tokens whose loss was back-propagated."
+    ),
+    "tokens/trunk": _metric(
+        "Trunk tokens",
+        "tokens",
+        _L,
+        Panel.BUDGET,
+        "Prompt and completion tokens that went through the layers for the update, without padding.",
+    ),
+    "tokens/padded": _metric(
+        "Padded trunk tokens", "tokens", _L, Panel.BUDGET, "Trunk tokens with the padding of their micro-batches."
+    ),
+    "budget/fraction": _metric(
+        "Share trained on", "share", _L, Panel.BUDGET, "Tokens trained on, of the step's live tokens."
+    ),
+    "budget/max_weight": _metric(
+        "Largest weight", "weight", _L, Panel.BUDGET, "Largest Horvitz-Thompson weight 1/p among the kept tokens."
+    ),
+    "budget/effective_sample_size": _metric(
+        "Effective sample size",
+        "share",
+        _H,
+        Panel.BUDGET,
+        "(sum of weights)^2 / sum of squared weights, of the number of kept tokens.",
+    ),
+    # cost
+    "timing_s/step": _metric("Step", "s", _L, Panel.COST, "Wall-clock time of the whole step, evaluation left out."),
+    "timing_s/rollout": _metric("Rollout", "s", _L, Panel.COST, "Time to sample the completions."),
+    "timing_s/update": _metric(
+        "Update", "s", _L, Panel.COST, "Time of the update: selection, every pass, optimizer."
+    ),
+    "timing_s/forward_backward": _metric(
+        "Forward+backward", "s", _L, Panel.COST, "Time of the update's forward and backward passes."
+    ),
+    "perf/peak_memory_gib": _metric(
+        "Peak memory",
+        "GiB",
+        _L,
+        Panel.COST,
+        "Highest memory during the update so far: allocated on a GPU; on a CPU the process's resident set above its "
+        "level before the first update.",
+    ),
+    "perf/tokens_per_s": _metric(
+        "Throughput", "tokens/s", _H, Panel.COST, "Generated tokens per second of the whole step."
+    ),
+    # policy
+    "loss": _metric("Loss", "loss", _N, Panel.POLICY, "Horvitz-Thompson estimate of the full policy loss."),
+    "grad_norm": _metric("Gradient norm", "norm", _N, Panel.POLICY, "Global norm of the gradient before clipping."),
+    "learning_rate": _metric("Learning rate", "1", _N, Panel.POLICY, "Learning rate of this step."),
+    "entropy": _metric(
+        "Entropy", "nats", _N, Panel.POLICY, "Estimated mean entropy of the next token over live completion tokens."
+    ),
+    "kl": _metric(
+        "KL", "nats", _N, Panel.POLICY, "Estimated mean k3 divergence from the initial policy over live tokens."
+    ),
+    "clip_ratio": _metric(
+        "Clipped", "share", _N, Panel.POLICY, "Estimated share of live tokens whose ratio was clipped."
+    ),
+    # completions
+    "completions/mean_length": _metric(
+        "Mean length", "tokens", _N, Panel.COMPLETIONS, "Mean number of tokens in a completion."
+    ),
+    "completions/clipped_ratio": _metric(
+        "Truncated", "share", _L, Panel.COMPLETIONS, "Completions that hit the length limit."
+    ),
+    "eval/mean_length": _metric(
+        "Evaluation length", "tokens", _N, Panel.COMPLETIONS, "Mean number of tokens in a sampled evaluation answer."
+    ),
+}
+
+
+class Event(BaseModel):
+    """What every event carries."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seq: int = Field(ge=1, description="Counts up by one from 1 within the attempt.")
+    time: float = Field(description="Unix time in seconds, by the trainer's clock.")
+    step: int = Field(ge=0, description="Steps finished when this was reported; 0 is before training.")
+
+
+class MetricsEvent(Event):
+    """Values of one step. A value that is not finite is stored as null."""
+
+    type: Literal["metrics"] = "metrics"
+    values: dict[str, float | None]
+
+    @field_validator("values")
+    @classmethod
+    def _known_and_finite(cls, values: dict[str, float | None]) -> dict[str, float | None]:
+        unknown = sorted(values.keys() - METRICS.keys())
+        if unknown:
+            raise ValueError(f"metric {unknown[0]!r} is not in nat_core.events.METRICS; declare it there")
+        return {key: None if value is None or not math.isfinite(value) else value for key, value in values.items()}
+
+
+class SampleEvent(Event):
+    """One completion with what the budget did to it. Lists have one entry per completion token."""
+
+    type: Literal["sample"] = "sample"
+    prompt: str
+    tokens: list[str]
+    keep: list[bool]
+    inclusion_prob: list[float]
+    logprobs: list[float] | None = Field(None, description="Sampling log-probabilities where known.")
+    reward: float
+    advantage: float
+    answer: str = Field(description="The reference answer.")
+
+
+class EvaluationEvent(Event):
+    """Answers to the held-out prompts. `correct[i]` counts right samples of prompt i, of `num_samples`."""
+
+    type: Literal["evaluation"] = "evaluation"
+    accuracy: float = Field(ge=0, le=1)
+    accuracy_greedy: float | None = Field(None, ge=0, le=1)
+    num_prompts: int = Field(ge=1)
+    num_samples: int = Field(ge=1)
+    correct: list[int]
+    mean_length: float
+    seconds: float
+
+
+class CheckpointEvent(Event):
+    """A checkpoint is complete on disk. `path` is relative to the run's folder."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    path: str
+    size_bytes: int
+
+
+class LogEvent(Event):
+    """A line for people."""
+
+    type: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    message: str
+
+
+class StateEvent(Event):
+    """The trainer started or ended. The last event of an attempt is a state event with `phase="ended"`."""
+
+    type: Literal["state"] = "state"
+    phase: Literal["started", "ended"]
+    outcome: Literal["succeeded", "stopped", "failed"] | None = None
+    reason: str | None = Field(None, description="Why it failed: an error code such as `nan_loss` or `data`.")
+    message: str | None = None
+    hardware: dict[str, Any] | None = Field(None, description="On start: device, cores, versions, neighbours.")
+
+
+AnyEvent = Annotated[
+    MetricsEvent | SampleEvent | EvaluationEvent | CheckpointEvent | LogEvent | StateEvent,
+    Field(discriminator="type"),
+]
+
+_ADAPTER: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+def parse_event(line: str | bytes) -> AnyEvent:
+    """Decode one line of `events.jsonl`. Raises pydantic's `ValidationError` when it is no event."""
+    return _ADAPTER.validate_json(line)

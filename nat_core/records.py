@@ -1,0 +1,129 @@
+"""What the server records of experiments, runs and workers, as its API tells it.
+
+The server stores and serves these, the client and the pages read them. The states a run goes
+through, and the only legal ways between them, are the table `TRANSITIONS`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nat_core.spec import ExperimentSpec, RunSpec
+
+T = TypeVar("T")
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    @property
+    def is_final(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
+    RunState.RUNNING: frozenset({RunState.STOPPING, RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED}),
+    RunState.STOPPING: frozenset({RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED}),
+    RunState.STOPPED: frozenset(),
+    RunState.SUCCEEDED: frozenset(),
+    RunState.FAILED: frozenset(),
+}
+
+
+class Record(BaseModel):
+    """Base of what the API returns; unknown keys are ignored so that an older client reads a newer server."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class RunRecord(Record):
+    """One run as the API tells it. Times are UTC."""
+
+    id: str
+    experiment_id: str
+    label: str = Field(description="The budget in words, the same for every seed of a cell: `rpc · linear · ½`.")
+    cell: int = Field(description="Position of the budget in the experiment's `budgets`.")
+    seed: int
+    state: RunState
+    reason: str | None = Field(None, description="Machine-readable reason of a failure: `oom`, `nan_loss`, `data`, …")
+    message: str | None = Field(None, description="The reason in one sentence.")
+    attempt: int = Field(description="How often a worker claimed it; the fencing token of worker calls.")
+    step: int = Field(description="Steps finished.")
+    steps: int = Field(description="Steps planned.")
+    worker_id: str | None = None
+    hardware: dict[str, Any] | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    eta_s: float | None = Field(None, description="Seconds left at the pace so far; null when not running.")
+    latest: dict[str, float | None] = Field(default={}, description="Newest value of every metric.")
+    tags: list[str] = []
+    notes: str = ""
+    archived: bool = False
+
+
+class RunDetail(RunRecord):
+    spec: RunSpec
+
+
+class ExperimentRecord(Record):
+    """One experiment as the API tells it, with its runs."""
+
+    id: str
+    name: str
+    state: Literal["queued", "running", "succeeded", "stopped", "failed"] = Field(
+        description="`running` while any run is; else the worst of its runs' ends."
+    )
+    tags: list[str]
+    notes: str
+    archived: bool
+    created_at: datetime
+    spec: ExperimentSpec
+    runs: list[RunRecord]
+
+
+class WorkerRecord(Record):
+    id: str
+    hostname: str
+    hardware: dict[str, Any]
+    registered_at: datetime
+    seen_at: datetime
+    run_id: str | None = None
+
+
+class Page(Record, Generic[T]):
+    """A page of a listing. `next_cursor` is null on the last one."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class MetricSeries(Record):
+    """Values of one metric of one run, in order of x."""
+
+    run_id: str
+    key: str
+    x: list[float]
+    y: list[float | None]
+
+
+class Problem(Record):
+    """RFC 9457 problem details; `code` is what programs switch on."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[dict[str, str]] = Field(default=[], description="Each `{pointer, detail}`.")

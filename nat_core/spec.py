@@ -1,0 +1,467 @@
+"""What a run is, and what an experiment is: the one spec that every way into natlab shares.
+
+`RunSpec` is the stored JSON, the worker's input and the file of `natlab train FILE`.
+`ExperimentSpec` is the body of `POST /api/v1/experiments`: a base run, budgets to compare and seeds.
+Field names follow TRL's `GRPOConfig` where it has one. Unknown keys are refused everywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nat_core.errors import Fault, SpecError, register_union_tags, spec_error_from_validation
+
+
+class Section(BaseModel):
+    """A part of a spec: immutable, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+# --- model ----------------------------------------------------------------------------------------
+
+
+class ModelSpec(Section):
+    """The policy to train."""
+
+    path: str = Field(
+        "demo",
+        min_length=1,
+        max_length=500,
+        description="`demo` for the built-in 0.8M-parameter model, a directory that transformers can load, "
+        "or a hub id `owner/name`.",
+    )
+    revision: str | None = Field(
+        None, max_length=100, description="Hub revision (branch, tag or commit) to pin; ignored for directories."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights and of the forward pass.")
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention kernel that transformers uses."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute layer activations in the backward pass: less memory, about a third more time."
+    )
+    chat_template: bool = Field(
+        False, description="Wrap each prompt as a user message in the tokenizer's chat template."
+    )
+    system_prompt: str | None = Field(
+        None, max_length=20_000, description="System message for the chat template; needs `chat_template: true`."
+    )
+
+    @model_validator(mode="after")
+    def _system_prompt_needs_template(self) -> ModelSpec:
+        if self.system_prompt is not None and not self.chat_template:
+            raise ValueError("model.system_prompt is set, but only a chat template has one; set model.chat_template")
+        return self
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+class DemoArithmetic(Section):
+    """Chained one-digit arithmetic mod 10, written out step by step; made on the fly from the seed."""
+
+    type: Literal["demo_arithmetic"] = "demo_arithmetic"
+    min_operations: int = Field(9, ge=1, le=32, description="Fewest operations in a chain.")
+    max_operations: int = Field(12, ge=1, le=32, description="Most operations in a chain.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DemoArithmetic:
+        if self.min_operations > self.max_operations:
+            raise ValueError(
+                f"data.min_operations is {self.min_operations}, above data.max_operations "
+                f"{self.max_operations}; lower it or raise the other"
+            )
+        return self
+
+
+class JsonlData(Section):
+    """Prompts and answers from JSON-lines files."""
+
+    type: Literal["jsonl"] = "jsonl"
+    path: str = Field(
+        min_length=1, max_length=1000, description="Training rows, one JSON object a line; `~` is the home folder."
+    )
+    evaluation_path: str | None = Field(
+        None, max_length=1000, description="Rows to evaluate on; without it the last rows of `path` are held out."
+    )
+    prompt_field: str = Field("question", min_length=1, max_length=100, description="Key of the prompt in a row.")
+    answer_field: str = Field("answer", min_length=1, max_length=100, description="Key of the answer in a row.")
+    prompt_template: str = Field(
+        "{prompt}", max_length=20_000, description="Text sent to the model; `{prompt}` stands for the row's prompt."
+    )
+    max_rows: int | None = Field(None, ge=1, description="Use only the first so many rows of `path`.")
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _template_has_prompt(cls, template: str) -> str:
+        if "{prompt}" not in template:
+            raise ValueError(
+                f"data.prompt_template is {template[:80]!r}, which lacks {{prompt}}; put it where the prompt belongs"
+            )
+        return template
+
+
+DataSpec = Annotated[DemoArithmetic | JsonlData, Field(discriminator="type")]
+
+
+# --- reward ---------------------------------------------------------------------------------------
+
+
+class ExactMatch(Section):
+    """1 if the completion's final answer equals the reference's, else 0."""
+
+    type: Literal["exact_match"] = "exact_match"
+    answer_pattern: str = Field(
+        r"####\s*(.+)",
+        min_length=1,
+        max_length=500,
+        description="Regular expression whose first group is the answer; the last match in the text counts. "
+        "Applied to the completion, and to the reference where it matches there.",
+    )
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _compiles_with_a_group(cls, pattern: str) -> str:
+        import re
+
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(
+                f"reward.answer_pattern is {pattern!r}, which is no regular expression ({error}); correct it"
+            ) from None
+        if groups < 1:
+            raise ValueError(
+                f"reward.answer_pattern is {pattern!r}, which has no group; put the answer's part in parentheses"
+            )
+        return pattern
+
+
+RewardSpec = ExactMatch
+
+
+# --- rollout --------------------------------------------------------------------------------------
+
+
+class RolloutSpec(Section):
+    """How completions are sampled."""
+
+    engine: Literal["hf"] = Field("hf", description="`hf`: transformers' `generate` in the trainer process.")
+    num_prompts: int = Field(16, ge=1, le=4096, description="Prompts in one rollout batch.")
+    num_generations: int = Field(8, ge=2, le=1024, description="Completions per prompt: the group size G.")
+    max_completion_length: int = Field(256, ge=1, le=131_072, description="Longest completion, in tokens.")
+    max_prompt_length: int = Field(
+        2048, ge=1, le=131_072, description="Longest prompt, in tokens; a longer one is an error before training."
+    )
+    temperature: float = Field(1.0, gt=0, le=10, description="Sampling temperature; log-probabilities use it too.")
+    max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one `generate` call.")
+
+
+# --- objective ------------------------------------------------------------------------------------
+
+
+class ObjectiveSpec(Section):
+    """The policy loss. Denominators count full lengths, never kept tokens."""
+
+    loss_type: Literal["dapo", "grpo", "dr_grpo"] = Field(
+        "dapo",
+        description="Weight c_i of a token: `dapo` 1/(all tokens of the step), `grpo` 1/(completions x own length), "
+        "`dr_grpo` 1/(completions x max_completion_length).",
+    )
+    epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip of the importance ratio: 1 - epsilon.")
+    epsilon_high: float | None = Field(
+        None, gt=0, le=10, description="Upper clip: 1 + epsilon_high; `epsilon` when not set (DAPO uses 0.28)."
+    )
+    beta: float = Field(0.0, ge=0, le=100, description="Weight of the KL penalty (k3) against the initial policy.")
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="Divide advantages by the standard deviation of the group, of the batch, or not at all."
+    )
+    mask_truncated_completions: bool = Field(
+        False, description="Leave completions that hit the length limit out of the loss."
+    )
+    num_iterations: int = Field(1, ge=1, le=64, description="Optimizer steps on each rollout batch.")
+
+
+# --- budget ---------------------------------------------------------------------------------------
+
+Fraction = Annotated[
+    float,
+    Field(gt=0, le=1, description="Expected share of live completion tokens to train on: above 0, at most 1."),
+]
+
+
+class FullBudget(Section):
+    """Train on every token."""
+
+    selector: Literal["full"] = "full"
+
+    @property
+    def label(self) -> str:
+        return "full"
+
+
+class UrsBudget(Section):
+    """Uniform random sampling: each token alone, with probability `fraction`."""
+
+    selector: Literal["urs"] = "urs"
+    fraction: Fraction = 0.5
+    design: Literal["bernoulli"] = Field("bernoulli", description="`bernoulli`: independent draws.")
+
+    @property
+    def label(self) -> str:
+        return f"urs · {_share(self.fraction)}"
+
+
+class RpcBudget(Section):
+    """Random prefix cut: tokens 1..K of a completion, K random."""
+
+    selector: Literal["rpc"] = "rpc"
+    fraction: Fraction = 0.5
+    law: Literal["linear", "uniform"] = Field(
+        "linear",
+        description="Law of the cut: `linear` keeps every weight bounded and the mean share exact; `uniform` is the "
+        "plain one and needs fraction >= 0.5.",
+    )
+    coupling: Literal["iid"] = Field("iid", description="`iid`: completions are cut independently.")
+
+    @model_validator(mode="after")
+    def _uniform_reaches_half(self) -> RpcBudget:
+        if self.law == "uniform" and self.fraction < 0.5:
+            raise ValueError(
+                f"budget.fraction is {self.fraction:g}, but rpc with law uniform keeps at least half; "
+                "use 0.5 or more, or law linear"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"rpc · {self.law} · {_share(self.fraction)}"
+
+
+class TruncateBudget(Section):
+    """The first part of every completion, always: biased, here as a contrast."""
+
+    selector: Literal["truncate"] = "truncate"
+    fraction: Fraction = 0.5
+
+    @property
+    def label(self) -> str:
+        return f"truncate · {_share(self.fraction)}"
+
+
+BudgetSpec = Annotated[FullBudget | UrsBudget | RpcBudget | TruncateBudget, Field(discriminator="selector")]
+
+_SHARES = {0.5: "½", 0.25: "¼", 0.75: "¾", 0.125: "⅛", 0.375: "⅜", 0.625: "⅝", 0.875: "⅞"}
+
+
+def _share(fraction: float) -> str:
+    return _SHARES.get(fraction, f"{fraction:g}")
+
+
+# --- the rest of a run ----------------------------------------------------------------------------
+
+
+class OptimSpec(Section):
+    """The optimizer: AdamW."""
+
+    learning_rate: float = Field(1e-6, gt=0, le=1, description="Peak learning rate.")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="Learning rate after warm-up: constant, or falling to 0 at the last step."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from 0.")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="Decoupled weight decay.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the squared gradient's running mean.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Clip the gradient to this global norm.")
+
+
+class EvaluationSpec(Section):
+    """How accuracy is measured: before training, every few steps, and at the end."""
+
+    every: int = Field(10, ge=0, description="Steps between evaluations; 0 evaluates only before and after training.")
+    num_prompts: int = Field(128, ge=1, le=100_000, description="Held-out prompts.")
+    num_samples: int = Field(4, ge=1, le=1024, description="Sampled completions per prompt.")
+    greedy: bool = Field(True, description="Also score one greedy completion per prompt.")
+    temperature: float = Field(1.0, gt=0, le=10, description="Temperature of the sampled completions.")
+
+
+class CheckpointSpec(Section):
+    """When the run's weights and optimizer are saved."""
+
+    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves only at the end or on stop.")
+    keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept.")
+
+
+class ResourcesSpec(Section):
+    """What the update step may use."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU when there is one.")
+    num_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads for torch; all cores when not set.")
+    max_tokens_per_microbatch: int = Field(
+        8192,
+        ge=1,
+        le=10_000_000,
+        description="Cap on padded tokens (prompt + kept completion) in one forward and backward pass.",
+    )
+    logprob_chunk_tokens: int = Field(
+        1024, ge=1, le=1_000_000, description="Selected tokens whose logits exist at the same time."
+    )
+    num_logged_samples: int = Field(4, ge=0, le=64, description="Completions logged with their selection at each evaluation.")
+
+
+class RunSpec(Section):
+    """One training run, whole."""
+
+    model: ModelSpec = Field(default_factory=ModelSpec)
+    data: DataSpec = Field(default_factory=DemoArithmetic)
+    reward: RewardSpec = Field(default_factory=ExactMatch)
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    objective: ObjectiveSpec = Field(default_factory=ObjectiveSpec)
+    budget: BudgetSpec = Field(default_factory=RpcBudget)
+    optim: OptimSpec = Field(default_factory=OptimSpec)
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    seed: int = Field(0, ge=0, lt=2**31, description="Seeds weights, prompt order, sampling and selection.")
+    steps: int = Field(60, ge=1, le=10_000_000, description="Rollout batches to train on.")
+
+
+# --- experiments ----------------------------------------------------------------------------------
+
+
+class ExperimentSpec(Section):
+    """A comparison: one base run, several budgets, several seeds. It expands to budgets x seeds runs."""
+
+    name: str = Field(min_length=1, max_length=120, description="What the experiment asks.")
+    base: RunSpec = Field(
+        default_factory=RunSpec, description="Everything the runs share; its `budget` and `seed` are replaced."
+    )
+    budgets: list[BudgetSpec] = Field(
+        min_length=1, max_length=32, description="The budgets to compare, each with every seed."
+    )
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        default=[0], min_length=1, max_length=64, description="Seeds; budgets are compared paired by seed."
+    )
+    baseline: int = Field(0, ge=0, description="Position in `budgets` of the one that others are compared with.")
+    margin: float = Field(
+        0.01, gt=0, lt=1, description="Loss of accuracy still called non-inferior: 0.01 is one point."
+    )
+    tags: list[Annotated[str, Field(min_length=1, max_length=40)]] = Field(
+        default=[], max_length=20, description="Words to find the experiment by."
+    )
+    notes: str = Field("", max_length=20_000, description="Anything worth remembering.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ExperimentSpec:
+        if self.baseline >= len(self.budgets):
+            raise ValueError(
+                f"baseline is {self.baseline}, but there are {len(self.budgets)} budgets, counted from 0; lower it"
+            )
+        for field, values in (("budgets", self.budgets), ("seeds", self.seeds)):
+            shown = [value if isinstance(value, int) else value.label for value in values]
+            twice = next((item for item in shown if shown.count(item) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{field} holds {twice!r} twice, but each may stand once; remove one")
+        return self
+
+    def expand(self) -> list[RunSpec]:
+        """The runs of this experiment: for each seed, every budget in the order given."""
+        return [
+            self.base.model_copy(update={"budget": budget, "seed": seed})
+            for seed in self.seeds
+            for budget in self.budgets
+        ]
+
+
+def demo_experiment(steps: int = 60, seeds: tuple[int, ...] = (0,)) -> ExperimentSpec:
+    """The built-in demo: four budgets on chained arithmetic, minutes on two CPU cores."""
+    return ExperimentSpec(
+        name="How few tokens does chained arithmetic need?",
+        base=RunSpec(
+            rollout=RolloutSpec(num_prompts=16, num_generations=8, max_completion_length=96),
+            optim=OptimSpec(learning_rate=1e-4),
+            steps=steps,
+        ),
+        budgets=[
+            FullBudget(),
+            RpcBudget(fraction=0.5, law="linear"),
+            UrsBudget(fraction=0.5),
+            TruncateBudget(fraction=0.5),
+        ],
+        seeds=list(seeds),
+        tags=["demo"],
+    )
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+register_union_tags(("demo_arithmetic", "jsonl", "full", "urs", "rpc", "truncate"))
+
+
+def parse_run_spec(document: Any, what: str = "spec") -> RunSpec:
+    """Validate a decoded document as a `RunSpec`.
+
+    Raises:
+        SpecError: naming every field that is wrong.
+    """
+    try:
+        return RunSpec.model_validate(document)
+    except ValidationError as error:
+        raise spec_error_from_validation(error, what) from None
+
+
+def parse_experiment_spec(document: Any, what: str = "experiment") -> ExperimentSpec:
+    """Validate a decoded document as an `ExperimentSpec`.
+
+    Raises:
+        SpecError: naming every field that is wrong.
+    """
+    try:
+        return ExperimentSpec.model_validate(document)
+    except ValidationError as error:
+        raise spec_error_from_validation(error, what) from None
+
+
+def load_document(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file that holds one mapping.
+
+    Raises:
+        SpecError: when the file is missing, is no YAML, or holds something else than a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"spec file {path} cannot be read ({error.strerror}); check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = " ".join(str(error).split())
+        raise SpecError(f"spec file {path} is not valid YAML or JSON ({place}); correct it") from None
+    if not isinstance(document, dict):
+        raise SpecError(f"spec file {path} holds {type(document).__name__}, not a mapping of fields; see the examples")
+    return document
+
+
+def set_field(document: dict[str, Any], assignment: str) -> None:
+    """Apply `dotted.field=value` (value read as YAML) to a decoded document, in place.
+
+    Raises:
+        SpecError: when there is no `=` or a part of the path is not a mapping.
+    """
+    dotted, separator, text = assignment.partition("=")
+    if not separator or not dotted:
+        raise SpecError(f"--set {assignment!r} is not FIELD=VALUE; write for example steps=10")
+    *parents, leaf = dotted.split(".")
+    place = document
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            pointer = "/" + "/".join(parents)
+            raise SpecError(f"--set {dotted}: {parent} is a plain value", [Fault(pointer, "not a section")])
+    try:
+        place[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SpecError(f"--set {dotted}: {text!r} is not a YAML value; quote it") from None
