@@ -1,0 +1,1 @@
+"""The built-in demo: chained one-digit arithmetic, and a 0.8M-parameter model that half knows it."""

@@ -1,0 +1,61 @@
+"""What can be checked of a run before it starts: that its model and data are there and readable.
+
+No torch here: the server asks this before it stores an experiment, the command line before it
+starts a trainer, the trainer once more before it loads anything.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nat_core.data import open_source
+from nat_core.errors import Fault, ModelError, SpecError
+from nat_core.spec import ExperimentSpec, ModelSpec, RunSpec
+
+DEMO_MODEL = "demo"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def check_run(spec: RunSpec) -> None:
+    """Raise what would keep this run from starting.
+
+    Raises:
+        ModelError: the model's path is no directory with a config, and no hub id.
+        DataError: a data file is missing, empty or has a broken row.
+    """
+    check_model(spec.model)
+    open_source(spec.data, spec.evaluation.num_prompts)
+
+
+def check_experiment(spec: ExperimentSpec) -> None:
+    """`check_run` for an experiment; pointers start at `/base`, where its runs are described."""
+    try:
+        check_run(spec.base)
+    except SpecError as error:
+        error.faults = [Fault(f"/base{fault.pointer}", fault.detail) for fault in error.faults]
+        raise
+
+
+def check_model(spec: ModelSpec) -> None:
+    """Raise a `ModelError` unless `spec.path` is `demo`, a model directory or a hub id."""
+    if spec.path == DEMO_MODEL:
+        return
+    directory = Path(spec.path).expanduser()
+    if directory.is_dir():
+        if not (directory / "config.json").is_file():
+            raise _model_error(
+                f"model.path {spec.path} is a directory without config.json, but transformers needs one; "
+                "point to the folder that save_pretrained wrote"
+            )
+    elif not _HUB_ID.fullmatch(spec.path) or spec.path.startswith("."):
+        raise _model_error(
+            f"model.path is {spec.path}, but there is no such directory; give `demo`, a model directory or a hub id "
+            "owner/name"
+        )
+
+
+def _model_error(detail: str) -> ModelError:
+    return ModelError(detail, [Fault("/model/path", detail)])
+
+
