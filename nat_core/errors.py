@@ -97,7 +97,12 @@ def spec_error_from_validation(error: ValidationError, what: str) -> SpecError:
         error: what pydantic raised.
         what: what was being read, as it should stand in the message (`"spec demo.yaml"`).
     """
-    faults = [_fault_of(entry) for entry in error.errors(include_url=False)]
+    return spec_error_from_entries(error.errors(include_url=False), what)
+
+
+def spec_error_from_entries(entries: Sequence[Any], what: str) -> SpecError:
+    """The same from pydantic's list of errors, as FastAPI hands it over."""
+    faults = [_fault_of(entry) for entry in entries]
     first = faults[0]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return SpecError(f"{what}: {first.detail}{more}", faults)
