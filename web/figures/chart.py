@@ -1,0 +1,89 @@
+"""What every chart is made of: a figure without a size or a background, a sentence, a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nat_core.events import MetricInfo
+from web.formatting import count, percent, significant
+from web.palette import Palette
+
+Figure = dict[str, Any]
+FONT = 'Inter, system-ui, -apple-system, "Segoe UI", sans-serif'
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure and what it says. `num_points` counts the values drawn; with 0 the page shows `summary` instead."""
+
+    figure: Figure
+    summary: str
+    num_points: int
+    caption: str = ""
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "figure": self.figure,
+            "summary": self.summary,
+            "num_points": self.num_points,
+            "caption": self.caption,
+            "table": {"columns": self.columns, "rows": self.rows},
+        }
+
+
+def empty_chart(summary: str) -> Chart:
+    """A chart that has nothing to draw yet, and says so."""
+    return Chart(figure={"data": [], "layout": {}}, summary=summary, num_points=0)
+
+
+def base_layout(palette: Palette, **more: Any) -> dict[str, Any]:
+    """Layout that all charts share: see-through, unsized, and keeping the reader's zoom on every refresh."""
+    return {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 12, "color": palette.ink_3},
+        "hoverlabel": {
+            "bgcolor": palette.panel,
+            "bordercolor": palette.line,
+            "font": {"family": FONT, "size": 12, "color": palette.ink},
+        },
+        "showlegend": False,
+        "uirevision": "keep",
+        **more,
+    }
+
+
+def axis(palette: Palette, **more: Any) -> dict[str, Any]:
+    """A quiet axis: thin grid, no zero line of its own weight."""
+    return {
+        "gridcolor": palette.line,
+        "linecolor": palette.line,
+        "zeroline": False,
+        "ticks": "",
+        "automargin": False,
+        "fixedrange": False,
+        **more,
+    }
+
+
+def metric_value(info: MetricInfo, value: float | None) -> str:
+    """A metric's value with its unit, as people read it."""
+    if info.unit == "share":
+        return percent(value)
+    if info.unit == "tokens":
+        return count(value)
+    text = significant(value)
+    return f"{text} {info.unit}" if value is not None and info.unit in ("s", "GiB", "tokens/s", "nats") else text
+
+
+def metric_hover_format(info: MetricInfo) -> str:
+    """The same as a d3 format for the hover label."""
+    if info.unit == "share":
+        return "%{y:.1%}"
+    if info.unit == "tokens":
+        return "%{y:,.0f}"
+    suffix = f" {info.unit}" if info.unit in ("s", "GiB", "tokens/s", "nats") else ""
+    return "%{y:.3~g}" + suffix

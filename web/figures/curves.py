@@ -1,0 +1,82 @@
+"""Curves of an experiment: one line a budget, over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nat_core.events import MetricInfo
+from web.figures.chart import Chart
+from web.figures.lines import Line, line_chart
+from web.palette import Palette
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one run."""
+
+    label: str
+    cell: int
+    seed: int
+    biased: bool
+    finished: bool
+    x: Sequence[float]
+    y: Sequence[float | None]
+
+
+def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, x: str = "step") -> Chart:
+    """Overlaid curves, coloured by cell; biased budgets are dashed.
+
+    Finished runs of a cell become their mean, with a band from the lowest to the highest seed. Runs
+    still going stay thin lines of their own: averaging them in would make the mean jump where one ends.
+    """
+    cells = sorted({curve.cell for curve in curves})
+    lines = [line for cell in cells for line in _cell_lines([c for c in curves if c.cell == cell], x)]
+    chart = line_chart(info, lines, palette, x)
+    banded = any(line.low is not None for line in lines)
+    return replace(chart, caption=chart.caption + ", mean and range of seeds") if banded else chart
+
+
+def _cell_lines(curves: Sequence[Curve], x: str) -> list[Line]:
+    finished = [curve for curve in curves if curve.finished and curve.x]
+    going = [curve for curve in curves if not curve.finished]
+    lines = [_mean_line(finished, x)] if len(finished) > 1 else [_own_line(c, len(curves) > 1) for c in finished]
+    return lines + [_own_line(curve, len(curves) > 1, thin=bool(finished) or len(going) > 1) for curve in going]
+
+
+def _own_line(curve: Curve, with_seed: bool, thin: bool = False) -> Line:
+    name = f"{curve.label}, seed {curve.seed}" if with_seed else curve.label
+    return Line(name, curve.cell, curve.x, curve.y, dashed=curve.biased, thin=thin)
+
+
+def _mean_line(curves: Sequence[Curve], x: str) -> Line:
+    """Mean, lowest and highest over seeds: of the same step, or else of the same position in the series."""
+    rows = _by_step(curves) if x == "step" else _by_position(curves)
+    first = curves[0]
+    return Line(
+        name=f"{first.label}, {len(curves)} seeds",
+        cell=first.cell,
+        x=[at for at, _ in rows],
+        y=[sum(values) / len(values) for _, values in rows],
+        low=[min(values) for _, values in rows],
+        high=[max(values) for _, values in rows],
+        dashed=first.biased,
+    )
+
+
+def _by_step(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
+    values: dict[float, list[float]] = {}
+    for curve in curves:
+        for step, value in zip(curve.x, curve.y, strict=True):
+            if value is not None:
+                values.setdefault(step, []).append(value)
+    return sorted(values.items())
+
+
+def _by_position(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
+    rows = []
+    for position in range(min(len(curve.x) for curve in curves)):
+        values = [value for curve in curves if (value := curve.y[position]) is not None]
+        if values:
+            rows.append((sum(curve.x[position] for curve in curves) / len(curves), values))
+    return rows

@@ -1,0 +1,165 @@
+"""A chart of lines over steps, tokens or seconds: what all curves are drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nat_core.events import MetricInfo
+from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hover_format, metric_value
+from web.formatting import count, significant
+from web.palette import Palette, faded
+
+X_TITLES = {
+    "step": "step",
+    "tokens_selected": "tokens trained on",
+    "tokens_generated": "tokens generated",
+    "update_s": "seconds of updates",
+}
+_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s")
+_FEW_POINTS = 16
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line. `cell` chooses its colour; `low` and `high` make a band around it."""
+
+    name: str
+    cell: int
+    x: Sequence[float]
+    y: Sequence[float | None]
+    low: Sequence[float | None] | None = None
+    high: Sequence[float | None] | None = None
+    dashed: bool = False
+    muted: bool = False  # a reference to read the others against, in grey
+    thin: bool = False  # one of several, or not finished
+
+
+def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str = "step") -> Chart:
+    """Lines of one metric. Costs start at zero; other metrics take the range they need."""
+    drawn = [line for line in lines if any(value is not None for value in line.y)]
+    if not drawn:
+        return empty_chart(f"No {info.label.lower()} yet; the line starts with the first value.")
+    traces = [trace for line in drawn for trace in _band(line, palette)]
+    traces += [_line(line, info, palette) for line in sorted(drawn, key=lambda line: not line.muted)]
+    share = info.unit == "share"
+    layout = base_layout(
+        palette,
+        margin={"l": 46, "r": 10, "t": 8, "b": 26},
+        xaxis=axis(
+            palette,
+            showgrid=False,
+            nticks=6,
+            tickformat="~s" if x.startswith("tokens") else "",
+            rangemode="tozero",
+            hoverformat="",
+        ),
+        yaxis=axis(
+            palette,
+            nticks=5,
+            tickformat=".0%" if share and _span(drawn) > 0.04 else ".1%" if share else "~s",
+            rangemode="tozero" if info.unit in _FROM_ZERO else "normal",
+        ),
+        hovermode="x unified",
+        uirevision=x,
+    )
+    return Chart(
+        figure={"data": traces, "layout": layout},
+        summary=_summary(info, drawn, x),
+        num_points=sum(value is not None for line in drawn for value in line.y),
+        caption=f"{_unit_words(info)}by {X_TITLES[x]}",
+        columns=["Line", "First", "Latest", "Lowest", "Highest", "Values"],
+        rows=[_table_row(line, info) for line in drawn],
+    )
+
+
+def _unit_words(info: MetricInfo) -> str:
+    words = {"share": "%, ", "s": "seconds, ", "GiB": "GiB, ", "tokens": "tokens, ", "nats": "nats, "}
+    return words.get(info.unit, "tokens/s, " if info.unit == "tokens/s" else "")
+
+
+def _span(lines: Sequence[Line]) -> float:
+    values = [value for line in lines for value in line.y if value is not None]
+    return max(values) - min(values)
+
+
+def _color(line: Line, palette: Palette) -> str:
+    color = palette.ink_3 if line.muted else palette.cell(line.cell)
+    return faded(color, 0.5) if line.thin else color
+
+
+def _line(line: Line, info: MetricInfo, palette: Palette) -> dict[str, Any]:
+    num_values = sum(value is not None for value in line.y)
+    few = num_values <= _FEW_POINTS and not line.muted
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "lines+markers" if few else "lines",
+        "name": line.name,
+        "meta": {"cell": line.cell},
+        "x": list(line.x),
+        "y": list(line.y),
+        "connectgaps": True,
+        "line": {
+            "color": _color(line, palette),
+            "width": 1.2 if line.thin or line.muted else 2,
+            "dash": "dot" if line.muted else "dash" if line.dashed else "solid",
+        },
+        "hovertemplate": metric_hover_format(info),
+    }
+    if few:
+        trace["marker"] = {"size": 5 if num_values > 1 else 8, "color": _color(line, palette)}
+    return trace
+
+
+def _band(line: Line, palette: Palette) -> list[dict[str, Any]]:
+    """The band as one closed outline, there along the highs and back along the lows."""
+    if line.low is None or line.high is None:
+        return []
+    edges = [
+        (x, low, high)
+        for x, low, high in zip(line.x, line.low, line.high, strict=True)
+        if low is not None and high is not None
+    ]
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"{line.name}, range",
+            "meta": {"cell": line.cell},
+            "x": [x for x, _, _ in edges] + [x for x, _, _ in reversed(edges)],
+            "y": [high for _, _, high in edges] + [low for _, low, _ in reversed(edges)],
+            "fill": "toself",
+            "fillcolor": palette.cell_soft(line.cell, 0.14),
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def _known(line: Line) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+
+
+def _x_value(x: str, value: float) -> str:
+    if x == "step":
+        return f"step {value:.0f}"
+    return f"{count(value)} {X_TITLES[x]}" if x.startswith("tokens") else f"{significant(value)} {X_TITLES[x]}"
+
+
+def _summary(info: MetricInfo, lines: Sequence[Line], x: str) -> str:
+    parts = []
+    for line in lines:
+        known = _known(line)
+        first, (last_x, last) = known[0][1], known[-1]
+        parts.append(
+            f"{line.name} from {metric_value(info, first)} to {metric_value(info, last)} at {_x_value(x, last_x)}"
+        )
+    shown = parts if len(parts) <= 8 else [*parts[:8], f"and {len(parts) - 8} more lines"]
+    return f"{info.label}: {'; '.join(shown)}."
+
+
+def _table_row(line: Line, info: MetricInfo) -> list[str]:
+    values = [value for _, value in _known(line)]
+    cells = (values[0], values[-1], min(values), max(values))
+    return [line.name, *(metric_value(info, value) for value in cells), f"{len(values):,}"]

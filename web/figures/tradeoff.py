@@ -1,0 +1,299 @@
+"""Accuracy against what it cost: one point with its interval for each budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nat_core.comparison import CellComparison, Comparison, Estimate
+from web.figures.chart import Chart, axis, base_layout, empty_chart
+from web.figures.labels import Box, Label, Point, first_free, place_labels
+from web.formatting import count, interval, number, percent, significant
+from web.palette import Palette, faded
+
+
+@dataclass(frozen=True)
+class CostAxis:
+    """What may stand on the horizontal axis."""
+
+    title: str
+    short: str
+    value: Callable[[CellComparison], Estimate | None]
+    shown: Callable[[float], str]
+    tickformat: str
+
+
+X_AXES: dict[str, CostAxis] = {
+    "share": CostAxis("share of generated tokens trained on", "share", lambda c: c.fraction, percent, ".0%"),
+    "tokens": CostAxis("tokens trained on in the whole run", "tokens", lambda c: c.tokens_selected, count, "~s"),
+    "seconds": CostAxis(
+        "forward+backward seconds per step",
+        "seconds",
+        lambda c: c.forward_backward_s,
+        lambda value: f"{significant(value)} s",
+        "~g",
+    ),
+    "memory": CostAxis(
+        "peak memory, GiB", "memory", lambda c: c.peak_memory_gib, lambda value: f"{significant(value)} GiB", "~g"
+    ),
+}
+
+# The plot's nominal inner size in pixels, wide and on a phone; only label placement depends on it.
+_WIDE, _COMPACT = (600.0, 250.0), (250.0, 230.0)
+_DODGE_PX = 13.0
+
+
+@dataclass(frozen=True)
+class _Dot:
+    cell: CellComparison
+    x: float  # where it is drawn: beside its neighbour when both would be in one place
+    cost: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plot's ranges and nominal size: from data to pixels and back."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+    width: float
+    height: float
+
+    def px(self, x: float) -> float:
+        return (x - self.x0) / (self.x1 - self.x0) * self.width
+
+    def py(self, y: float) -> float:
+        return (self.y1 - y) / (self.y1 - self.y0) * self.height
+
+    def point(self, dot: _Dot) -> Point:
+        return Point(self.px(dot.x), self.py(dot.y), self.py(dot.high), self.py(dot.low))
+
+
+def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", compact: bool = False) -> Chart:
+    """Final accuracy of each budget, with its 95% interval, against what it cost.
+
+    Args:
+        comparison: the experiment's answer so far; cells without accuracy or cost are left out.
+        x: a key of `X_AXES`.
+        compact: place labels for a narrow plot.
+    """
+    cost_axis = X_AXES[x]
+    dots = _dots(comparison, cost_axis)
+    if not dots:
+        return empty_chart("No budget has been evaluated yet; points appear with the first evaluation.")
+    frame = _frame(dots, _baseline_of(comparison, dots), comparison.margin, *(_COMPACT if compact else _WIDE))
+    dots = _dodged(dots, frame)
+    labels = place_labels([dot.cell.label for dot in dots], [frame.point(dot) for dot in dots], *_size(frame))
+    shapes, annotations = _margin_band(comparison, dots, labels, frame, palette)
+    annotations += [_label_annotation(dot, label, palette) for dot, label in zip(dots, labels, strict=True)]
+    layout = base_layout(
+        palette,
+        margin={"l": 46, "r": 14, "t": 10, "b": 44},
+        xaxis=axis(
+            palette,
+            range=[frame.x0, frame.x1],
+            tickformat=cost_axis.tickformat,
+            showgrid=False,
+            showline=True,
+            nticks=6,
+            title={"text": cost_axis.title, "standoff": 8, "font": {"size": 12}},
+        ),
+        yaxis=axis(palette, range=[frame.y0, frame.y1], tickformat=".0%", nticks=6),
+        hovermode="closest",
+        shapes=shapes,
+        annotations=annotations,
+        uirevision=x,
+    )
+    traces = _pareto_trace(dots, palette) + [_dot_trace(dot, cost_axis, palette) for dot in dots]
+    return Chart(
+        figure={"data": traces, "layout": layout},
+        summary=_summary(dots, cost_axis),
+        num_points=len(dots),
+        caption="final accuracy, 95% interval",
+        columns=["Budget", "Accuracy", "95% interval", cost_axis.title[0].upper() + cost_axis.title[1:]],
+        rows=[_table_row(dot, cost_axis) for dot in dots],
+    )
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (cost, accuracy) points that no other beats in both, by rising cost."""
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    front: list[int] = []
+    best = float("-inf")
+    for index in order:
+        if points[index][1] > best:
+            front.append(index)
+            best = points[index][1]
+    return front
+
+
+def _dots(comparison: Comparison, cost_axis: CostAxis) -> list[_Dot]:
+    dots = []
+    for cell in comparison.cells:
+        cost = cost_axis.value(cell)
+        if cell.accuracy is None or cost is None:
+            continue
+        mean = cell.accuracy.mean
+        low = mean if cell.accuracy.low is None else cell.accuracy.low
+        high = mean if cell.accuracy.high is None else cell.accuracy.high
+        dots.append(_Dot(cell, cost.mean, cost.mean, mean, low, high))
+    return dots
+
+
+def _baseline_of(comparison: Comparison, dots: Sequence[_Dot]) -> _Dot | None:
+    return next((dot for dot in dots if dot.cell.cell == comparison.baseline), None)
+
+
+def _size(frame: _Frame) -> tuple[float, float]:
+    return frame.width, frame.height
+
+
+def _frame(dots: Sequence[_Dot], baseline: _Dot | None, margin: float, width: float, height: float) -> _Frame:
+    lows = [dot.low for dot in dots] + ([baseline.y - margin] if baseline else [])
+    highs = [dot.high for dot in dots]
+    low, high = min(lows), max(highs)
+    pad = max(0.15 * (high - low), 0.01)
+    right = max(dot.cost for dot in dots)
+    return _Frame(0.0, 1.12 * right if right > 0 else 1.0, low - pad, high + pad, width, height)
+
+
+def _dodged(dots: Sequence[_Dot], frame: _Frame) -> list[_Dot]:
+    """Set points side by side that would stand in one place: their intervals would hide each other."""
+    unit = (frame.x1 - frame.x0) / frame.width
+    groups: list[list[_Dot]] = []
+    for dot in sorted(dots, key=lambda d: d.cost):
+        if groups and dot.cost - groups[-1][-1].cost < _DODGE_PX * unit:
+            groups[-1].append(dot)
+        else:
+            groups.append([dot])
+    moved = {}
+    for group in groups:
+        centre = sum(dot.cost for dot in group) / len(group)
+        for rank, dot in enumerate(group):
+            shift = (rank - (len(group) - 1) / 2) * _DODGE_PX * unit
+            x = dot.cost if len(group) == 1 else centre + shift
+            moved[dot.cell.cell] = _Dot(dot.cell, x, dot.cost, dot.y, dot.low, dot.high)
+    return [moved[dot.cell.cell] for dot in dots]
+
+
+def _margin_band(
+    comparison: Comparison, dots: Sequence[_Dot], labels: Sequence[Label], frame: _Frame, palette: Palette
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    baseline = _baseline_of(comparison, dots)
+    if baseline is None:
+        return [], []
+    bottom = baseline.y - comparison.margin
+    shape = {
+        "type": "rect",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": bottom,
+        "y1": baseline.y,
+        "fillcolor": faded(palette.good, 0.12),
+        "line": {"width": 0},
+        "layer": "below",
+    }
+    margin_points = number(100 * comparison.margin, 0 if comparison.margin * 100 % 1 < 1e-9 else 1)
+    text = f"margin: {margin_points} {'point' if margin_points == '1' else 'points'} below {baseline.cell.label}"
+    width, y = 6.0 * len(text), frame.py(bottom)
+    spots = [  # the text's box, its end that is held, and whether it hangs below the band or stands in it
+        (Box(4, y - 18, 4 + width, y), "left", "bottom"),
+        (Box(frame.width - width - 4, y - 18, frame.width - 4, y), "right", "bottom"),
+        (Box(4, y, 4 + width, y + 18), "left", "top"),
+        (Box(frame.width - width - 4, y, frame.width - 4, y + 18), "right", "top"),
+    ]
+    taken = [label.box for label in labels] + [box for dot in dots for box in frame.point(dot).boxes]
+    _, xanchor, yanchor = spots[first_free([spot[0] for spot in spots], taken)]
+    note = {
+        "xref": "paper",
+        "x": 0 if xanchor == "left" else 1,
+        "xanchor": xanchor,
+        "xshift": 4 if xanchor == "left" else -4,
+        "y": bottom,
+        "yanchor": yanchor,
+        "text": text,
+        "showarrow": False,
+        "font": {"size": 11, "color": palette.ink_3},
+    }
+    return [shape], [note]
+
+
+def _label_annotation(dot: _Dot, label: Label, palette: Palette) -> dict[str, Any]:
+    return {
+        "x": dot.x,
+        "y": dot.y,
+        "text": _plain(dot.cell.label),
+        "showarrow": False,
+        "xanchor": label.anchor,
+        "yanchor": "middle",
+        "xshift": label.dx,
+        "yshift": -label.dy,
+        "font": {"size": 12.5, "color": palette.ink},
+    }
+
+
+def _pareto_trace(dots: Sequence[_Dot], palette: Palette) -> list[dict[str, Any]]:
+    front = [dots[i] for i in pareto_front([(dot.cost, dot.y) for dot in dots])]
+    if len(front) < 2:
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "Pareto line",
+            "x": [dot.x for dot in front],
+            "y": [dot.y for dot in front],
+            "line": {"color": palette.ink_3, "width": 1, "dash": "dash"},
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def _dot_trace(dot: _Dot, cost_axis: CostAxis, palette: Palette) -> dict[str, Any]:
+    color = palette.cell(dot.cell.cell)
+    hover = f"<b>{_plain(dot.cell.label)}</b><br>{percent(dot.y)} {interval(dot.cell.accuracy, 100)}"
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": dot.cell.label,
+        "meta": {"cell": dot.cell.cell},
+        "x": [dot.x],
+        "y": [dot.y],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [dot.high - dot.y],
+            "arrayminus": [dot.y - dot.low],
+            "color": color,
+            "thickness": 2,
+            "width": 0,
+        },
+        # A biased budget is hollow: its shape says so, not only its colour.
+        "marker": {
+            "size": 12,
+            "color": palette.panel if dot.cell.biased else color,
+            "line": {"color": color, "width": 2.5},
+        },
+        "hovertemplate": f"{hover}<br>{cost_axis.title}: {cost_axis.shown(dot.cost)}<extra></extra>",
+    }
+
+
+def _plain(text: str) -> str:
+    """Text that Plotly shall not read as markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _summary(dots: Sequence[_Dot], cost_axis: CostAxis) -> str:
+    parts = [f"{dot.cell.label} {percent(dot.y)} at {cost_axis.shown(dot.cost)}" for dot in dots]
+    return f"Final accuracy against {cost_axis.title}: {'; '.join(parts)}."
+
+
+def _table_row(dot: _Dot, cost_axis: CostAxis) -> list[str]:
+    return [dot.cell.label, percent(dot.y), interval(dot.cell.accuracy, 100), cost_axis.shown(dot.cost)]

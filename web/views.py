@@ -1,0 +1,225 @@
+"""What the pages say, worked out from records: pure functions from records to what a template prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from nat_core.comparison import Comparison
+from nat_core.events import METRICS, MetricInfo, Panel
+from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
+from web.formatting import change, clock, count, elapsed_s, percent, points, significant
+
+# Charts that stand open on the pages; the rest of METRICS waits behind its panel's heading.
+EXPERIMENT_CHARTS = ("eval/accuracy", "reward", "budget/effective_sample_size")
+RUN_CHARTS = (
+    "eval/accuracy",
+    "reward",
+    "tokens/selected",
+    "timing_s/update",
+    "timing_s/forward_backward",
+    "perf/peak_memory_gib",
+)
+TILE_KEYS = (
+    "eval/accuracy",
+    "tokens/selected",
+    "tokens/generated",
+    "timing_s/forward_backward",
+    "perf/peak_memory_gib",
+)
+_ACTIVE = (RunState.QUEUED, RunState.RUNNING, RunState.STOPPING)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run or an experiment is. `percent` is 0 to 100."""
+
+    percent: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure at the head of a page. `tone` colours the note: good, bad or mute."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = "mute"
+
+
+def more_charts(shown: Sequence[str]) -> list[tuple[str, list[tuple[str, MetricInfo]]]]:
+    """Every metric that is not among `shown`, by panel, in the order of METRICS."""
+    groups = []
+    for panel in Panel:
+        rest = [(key, info) for key, info in METRICS.items() if info.panel is panel and key not in shown]
+        if rest:
+            groups.append((panel.value.capitalize(), rest))
+    return groups
+
+
+def run_progress(run: RunRecord, now: datetime | None = None) -> Progress:
+    """`step 12 of 60 · 0:35 < 2:10 left`."""
+    share = run.step / run.steps if run.steps else 0.0
+    text = f"step {run.step} of {run.steps}"
+    took = run_seconds(run, now)
+    if took is not None:
+        text += f" · {clock(took)}"
+        if not run.state.is_final:
+            text += f" < {clock(run.eta_s)} left" if run.eta_s is not None else " so far"
+    return Progress(100 * min(1.0, share), text)
+
+
+def run_seconds(run: RunRecord, now: datetime | None = None) -> float | None:
+    """Seconds since the run started, until it ended."""
+    if run.started_at is None:
+        return None
+    return elapsed_s(run.started_at, run.finished_at or now or datetime.now(UTC))
+
+
+def is_active(run: RunRecord) -> bool:
+    return run.state in _ACTIVE
+
+
+def experiment_progress(experiment: ExperimentRecord) -> Progress:
+    """Steps done of all runs' steps; a run that ended early counts as done."""
+    total = sum(run.steps for run in experiment.runs)
+    done = sum(run.steps if run.state.is_final else run.step for run in experiment.runs)
+    finished = sum(run.state.is_final for run in experiment.runs)
+    share = done / total if total else 0.0
+    text = f"{finished} of {len(experiment.runs)} runs"
+    left = [run.eta_s for run in experiment.runs if run.eta_s is not None]
+    if left and finished + len(left) == len(experiment.runs):
+        text += f" · {clock(max(left))} left"
+    return Progress(100 * share, text)
+
+
+def experiment_facts(experiment: ExperimentRecord, now: datetime | None = None) -> list[str]:
+    """`20 of 20 runs`, `4 budgets × 5 seeds`, `38 min`, `on gpu-box-1`."""
+    spec = experiment.spec
+    budgets, seeds = len(spec.budgets), len(spec.seeds)
+    facts = [
+        experiment_progress(experiment).text,
+        f"{budgets} budget{'s' if budgets != 1 else ''} × {seeds} seed{'s' if seeds != 1 else ''}",
+        f"{spec.base.steps:,} steps",
+    ]
+    starts = [run.started_at for run in experiment.runs if run.started_at]
+    if starts:
+        ends = [run.finished_at for run in experiment.runs if run.finished_at]
+        going = any(is_active(run) for run in experiment.runs)
+        end = (now or datetime.now(UTC)) if going or not ends else max(ends)
+        facts.append(clock(elapsed_s(min(starts), end)))
+    workers = sorted({run.worker_id for run in experiment.runs if run.worker_id})
+    if workers:
+        facts.append(f"worker {workers[0]}" if len(workers) == 1 else f"{len(workers)} workers")
+    return facts
+
+
+def leanest(comparison: Comparison) -> dict[str, int]:
+    """For each cost, the cell that has least of it: the table sets it in bold. Needs two cells to compare."""
+    best = {}
+    for key in ("fraction", "forward_backward_s", "step_s", "peak_memory_gib"):
+        known = [(estimate.mean, cell.cell) for cell in comparison.cells if (estimate := getattr(cell, key))]
+        if len(known) > 1:
+            best[key] = min(known)[1]
+    return best
+
+
+def savings_cell(comparison: Comparison, chosen: int | None = None) -> int | None:
+    """Whose savings to show: the one asked for, the best, or the first other than the baseline that has any."""
+    with_savings = [cell.cell for cell in comparison.cells if cell.savings and cell.cell != comparison.baseline]
+    for candidate in (chosen, comparison.best_cell):
+        if candidate in with_savings:
+            return candidate
+    return with_savings[0] if with_savings else None
+
+
+def run_tiles(
+    run: RunRecord, own: Mapping[str, MetricSeries], base: Mapping[str, MetricSeries], base_label: str
+) -> list[Tile]:
+    """Accuracy, tokens, time and memory of a run, against its baseline of the same seed where there is one."""
+    return [
+        _accuracy_tile(own.get("eval/accuracy")),
+        _tokens_tile(own.get("tokens/selected"), own.get("tokens/generated")),
+        _time_tile(own.get("timing_s/forward_backward"), base.get("timing_s/forward_backward"), base_label),
+        _memory_tile(run, base.get("perf/peak_memory_gib"), own.get("perf/peak_memory_gib"), base_label),
+    ]
+
+
+def _accuracy_tile(series: MetricSeries | None) -> Tile:
+    values = _values(series)
+    if not values:
+        return Tile("Accuracy, sampled answers", percent(None), "not evaluated yet")
+    if len(values) == 1:
+        return Tile("Accuracy, sampled answers", percent(values[-1]), "before training")
+    gain = values[-1] - values[0]
+    tone = "good" if gain > 0 else "bad" if gain < 0 else "mute"
+    return Tile("Accuracy, sampled answers", percent(values[-1]), f"{points(gain)} points since start", tone)
+
+
+def _tokens_tile(selected: MetricSeries | None, generated: MetricSeries | None) -> Tile:
+    kept, made = sum(_values(selected)), sum(_values(generated))
+    if not made:
+        return Tile("Tokens trained on", percent(None), "no step yet")
+    return Tile("Tokens trained on", percent(kept / made), f"{count(kept)} of {count(made)} generated")
+
+
+def _time_tile(own: MetricSeries | None, base: MetricSeries | None, base_label: str) -> Tile:
+    values = _values(own)
+    if not values:
+        return Tile("Forward+backward", significant(None), "no step yet")
+    mean = sum(values) / len(values)
+    note, tone = _against(mean, _mean(_values(base)[: len(values)]), base_label)
+    return Tile("Forward+backward", f"{significant(mean)} s", note or "mean of a step", tone)
+
+
+def _memory_tile(run: RunRecord, base: MetricSeries | None, own: MetricSeries | None, base_label: str) -> Tile:
+    values = _values(own)
+    if not values:
+        return Tile("Peak memory", significant(None), "no step yet")
+    base_values = _values(base)
+    note, tone = _against(max(values), max(base_values) if base_values else None, base_label)
+    return Tile("Peak memory", f"{significant(max(values))} GiB", note or "of the update", tone)
+
+
+def _against(value: float, base: float | None, base_label: str) -> tuple[str, str]:
+    if not base:
+        return "", "mute"
+    saving = 1 - value / base
+    tone = "good" if saving > 0.005 else "bad" if saving < -0.005 else "mute"
+    return f"{change(saving)} against {base_label}", tone
+
+
+def _values(series: MetricSeries | None) -> list[float]:
+    return [value for value in series.y if value is not None] if series else []
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def baseline_run(experiment: ExperimentRecord, run: RunRecord) -> RunRecord | None:
+    """The baseline's run with the same seed; None for the baseline itself."""
+    if run.cell == experiment.spec.baseline:
+        return None
+    twins = (r for r in experiment.runs if r.cell == experiment.spec.baseline and r.seed == run.seed)
+    return next(twins, None)
+
+
+def hardware_text(hardware: Mapping[str, Any] | None) -> str:
+    """The hardware's facts in one line, in the order they were recorded."""
+    if not hardware:
+        return ""
+    shown = [
+        f"{key.replace('_', ' ')} {value}" for key, value in hardware.items() if not isinstance(value, dict | list)
+    ]
+    return ", ".join(shown)
+
+
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """A spec as the YAML file that `natlab train` reads."""
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
