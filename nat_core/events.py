@@ -101,9 +101,7 @@ METRICS: dict[str, MetricInfo] = {
     # cost
     "timing_s/step": _metric("Step", "s", _L, Panel.COST, "Wall-clock time of the whole step, evaluation left out."),
     "timing_s/rollout": _metric("Rollout", "s", _L, Panel.COST, "Time to sample the completions."),
-    "timing_s/update": _metric(
-        "Update", "s", _L, Panel.COST, "Time of the update: selection, every pass, optimizer."
-    ),
+    "timing_s/update": _metric("Update", "s", _L, Panel.COST, "Time of the update: selection, every pass, optimizer."),
     "timing_s/forward_backward": _metric(
         "Forward+backward", "s", _L, Panel.COST, "Time of the update's forward and backward passes."
     ),

@@ -31,7 +31,9 @@ class StepTotals:
 COMPLETION_WEIGHTS: dict[str, Callable[[Tensor, StepTotals], Tensor]] = {
     "dapo": lambda lengths, totals: torch.full_like(lengths, 1 / max(totals.tokens, 1)),
     "grpo": lambda lengths, totals: 1 / (totals.completions * lengths.clamp(min=1)),
-    "dr_grpo": lambda lengths, totals: torch.full_like(lengths, 1 / (totals.completions * totals.max_completion_length)),
+    "dr_grpo": lambda lengths, totals: torch.full_like(
+        lengths, 1 / (totals.completions * totals.max_completion_length)
+    ),
 }
 
 

@@ -48,7 +48,7 @@ def check_model(spec: ModelSpec) -> None:
                 f"model.path {spec.path} is a directory without config.json, but transformers needs one; "
                 "point to the folder that save_pretrained wrote"
             )
-    elif not _HUB_ID.fullmatch(spec.path) or spec.path.startswith("."):
+    elif not _HUB_ID.fullmatch(spec.path) or spec.path.startswith(".") or directory.parent.is_dir():
         raise _model_error(
             f"model.path is {spec.path}, but there is no such directory; give `demo`, a model directory or a hub id "
             "owner/name"
@@ -57,5 +57,3 @@ def check_model(spec: ModelSpec) -> None:
 
 def _model_error(detail: str) -> ModelError:
     return ModelError(detail, [Fault("/model/path", detail)])
-
-

@@ -32,7 +32,9 @@ class RunState(StrEnum):
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
-    RunState.RUNNING: frozenset({RunState.STOPPING, RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED}),
+    RunState.RUNNING: frozenset(
+        {RunState.STOPPING, RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED}
+    ),
     RunState.STOPPING: frozenset({RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED}),
     RunState.STOPPED: frozenset(),
     RunState.SUCCEEDED: frozenset(),

@@ -159,7 +159,7 @@ class RolloutSpec(Section):
         2048, ge=1, le=131_072, description="Longest prompt, in tokens; a longer one is an error before training."
     )
     temperature: float = Field(1.0, gt=0, le=10, description="Sampling temperature; log-probabilities use it too.")
-    max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one `generate` call.")
+    max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one call.")
 
 
 # --- objective ------------------------------------------------------------------------------------
@@ -308,10 +308,19 @@ class ResourcesSpec(Section):
         le=10_000_000,
         description="Cap on padded tokens (prompt + kept completion) in one forward and backward pass.",
     )
+    per_device_train_batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Completions in a micro-batch, on average: fixes the number of micro-batches instead of their "
+        "tokens, so that a smaller budget shows as less memory.",
+    )
     logprob_chunk_tokens: int = Field(
         1024, ge=1, le=1_000_000, description="Selected tokens whose logits exist at the same time."
     )
-    num_logged_samples: int = Field(4, ge=0, le=64, description="Completions logged with their selection at each evaluation.")
+    num_logged_samples: int = Field(
+        4, ge=0, le=64, description="Completions logged with their selection at each evaluation."
+    )
 
 
 class RunSpec(Section):
@@ -385,6 +394,7 @@ def demo_experiment(steps: int = 60, seeds: tuple[int, ...] = (0,)) -> Experimen
         base=RunSpec(
             rollout=RolloutSpec(num_prompts=16, num_generations=8, max_completion_length=96),
             optim=OptimSpec(learning_rate=1e-4),
+            resources=ResourcesSpec(per_device_train_batch_size=32),
             steps=steps,
         ),
         budgets=[

@@ -128,10 +128,7 @@ def _selection(keep: Tensor, probability: Tensor, lengths: Tensor, *, unbiased: 
     real = positions <= lengths.unsqueeze(1)
     keep = keep & real
     probability = torch.where(real, probability, torch.ones_like(probability))
-    if keep.shape[1]:
-        kept_length = (keep * positions).amax(dim=1).long()
-    else:
-        kept_length = torch.zeros_like(lengths)
+    kept_length = (keep * positions).amax(dim=1).long() if keep.shape[1] else torch.zeros_like(lengths)
     return TokenSelection(keep, probability, kept_length, lengths, unbiased)
 
 
@@ -222,4 +219,3 @@ SELECTORS: dict[str, Callable[[Any, Tensor, torch.Generator], TokenSelection]] =
     "rpc": _rpc,
     "truncate": _truncate,
 }
-

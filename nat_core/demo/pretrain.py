@@ -105,13 +105,14 @@ def pretrain(steps: int, size: int, learning_rate: float, seed: int, output: Pat
         schedule.step()
         if step % 50 == 0 or step == steps:
             print(f"step {step}/{steps}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s", flush=True)
-    model.to(torch.bfloat16).save_pretrained(output)
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.save_pretrained(output)
     tokenizer.save_pretrained(output)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)

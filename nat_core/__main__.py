@@ -1,0 +1,82 @@
+"""Run one spec: `python -m nat_core SPEC --output DIR`.
+
+Exit status: 0 succeeded, 1 failed, 2 the spec is wrong, 3 stopped by SIGTERM or SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from nat_core.errors import SpecError
+from nat_core.preflight import check_run
+from nat_core.spec import RunSpec, load_document, parse_run_spec, set_field
+
+EXIT_STATUS = {"succeeded": 0, "failed": 1, "stopped": 3}
+EXIT_BAD_SPEC = 2
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    if options.supervised:
+        _die_with_parent()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        spec = _read(options.spec, options.set)
+    except SpecError as error:
+        print(f"natlab: {error.message}", file=sys.stderr)
+        return EXIT_BAD_SPEC
+
+    from nat_core.trainer import Trainer  # torch loads here, after the spec is known to be good
+
+    result = Trainer(spec, options.output, should_stop=stop.is_set, resume=options.resume).train()
+    if result.message:
+        print(f"natlab: {result.message}", file=sys.stderr)
+    return EXIT_STATUS[result.outcome]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nat_core", description="Train one spec.")
+    parser.add_argument("spec", type=Path, help="YAML or JSON file with a run spec")
+    parser.add_argument("--output", type=Path, required=True, help="folder for events.jsonl and checkpoints")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the folder")
+    parser.add_argument(
+        "--supervised", action="store_true", help="end when the parent process dies or closes standard input"
+    )
+    return parser
+
+
+def _read(path: Path, assignments: list[str]) -> RunSpec:
+    document = load_document(path)
+    for assignment in assignments:
+        set_field(document, assignment)
+    spec = parse_run_spec(document, f"spec {path}")
+    check_run(spec)
+    return spec
+
+
+def _die_with_parent() -> None:
+    """No orphan keeps a GPU: the kernel kills this process with its parent, and so does a closed pipe."""
+    if sys.platform == "linux":
+        import ctypes
+
+        parent_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None, use_errno=True).prctl(parent_death_signal, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Checkpoints that are whole or not there: written beside, hashed, then renamed into place.
+
+A checkpoint is a folder `step-00000060` with the model as transformers saves it, the optimizer's
+tensors (safetensors), `state.json` and `manifest.json` (sizes and sha256 of all files, written
+last). Never pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from nat_core.errors import CheckpointError
+from nat_core.model import Policy
+
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint on disk."""
+
+    path: Path
+    size_bytes: int
+
+
+def save_checkpoint(
+    folder: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+    *,
+    step: int,
+    keep: int,
+) -> Saved:
+    """Write the state after `step` steps and delete all but the `keep` newest checkpoints."""
+    final = folder / f"{_PREFIX}{step:08d}"
+    partial = folder / f".partial-{step:08d}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    policy.model.save_pretrained(partial / "model")
+    policy.tokenizer.save_pretrained(partial / "model")
+    tensors, scalars = _flatten(optimizer.state_dict())
+    save_file(tensors, partial / "optimizer.safetensors")
+    state = {
+        "step": step,
+        "optimizer": scalars,
+        "schedule": {key: value for key, value in schedule.state_dict().items() if _is_plain(value)},
+        "generator": generator.get_state().tolist(),
+    }
+    (partial / "state.json").write_text(json.dumps(state))
+    size = _seal(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _fsync(folder)
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return Saved(final, size)
+
+
+def load_checkpoint(
+    path: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+) -> int:
+    """Restore everything `save_checkpoint` wrote; returns the number of steps done.
+
+    Raises:
+        CheckpointError: a file is missing or does not match the manifest.
+    """
+    verify_checkpoint(path)
+    weights: dict[str, torch.Tensor] = {}
+    for file in sorted((path / "model").glob("*.safetensors")):
+        weights |= load_file(file)
+    policy.model.load_state_dict(weights, strict=False)
+    policy.model.tie_weights()
+    state = json.loads((path / "state.json").read_text())
+    optimizer.load_state_dict(_unflatten(load_file(path / "optimizer.safetensors"), state["optimizer"]))
+    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
+    generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
+    return int(state["step"])
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "manifest.json").is_file())
+
+
+def verify_checkpoint(path: Path) -> None:
+    """Raise a `CheckpointError` unless every file is there with the size and hash the manifest tells."""
+    try:
+        manifest: dict[str, dict[str, Any]] = json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} has no readable manifest ({error}); use an earlier one") from None
+    for name, entry in manifest.items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != entry["size"] or _sha256(file) != entry["sha256"]:
+            raise CheckpointError(f"checkpoint {path} is damaged: {name} is not what was written; use an earlier one")
+
+
+def _seal(folder: Path) -> int:
+    """Fsync every file, write the manifest last, and return the total size in bytes."""
+    manifest = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            _fsync(file)
+            name = file.relative_to(folder).as_posix()
+            manifest[name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    _fsync(folder / "manifest.json")
+    _fsync(folder)
+    return sum(entry["size"] for entry in manifest.values())
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Split an optimizer's state into tensors by name `index.key` and plain JSON values."""
+    tensors, plain = {}, {}
+    for index, entries in state["state"].items():
+        for key, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}.{key}"] = value.contiguous()
+            else:
+                plain[f"{index}.{key}"] = value
+    return tensors, {"plain": plain, "param_groups": state["param_groups"]}
+
+
+def _unflatten(tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
+    entries: dict[int, dict[str, Any]] = {}
+    for name, value in (tensors | scalars["plain"]).items():
+        index, _, key = name.partition(".")
+        entries.setdefault(int(index), {})[key] = value
+    return {"state": entries, "param_groups": scalars["param_groups"]}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, int | float | str | bool | list | dict)

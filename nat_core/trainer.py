@@ -1,0 +1,297 @@
+"""The training loop: prompts → completions → rewards → advantages → update, reported as it goes."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from nat_core import hardware
+from nat_core.advantage import group_advantages
+from nat_core.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from nat_core.data import Example, open_source
+from nat_core.errors import Fault, NatlabError, SpecError
+from nat_core.evaluate import evaluate
+from nat_core.events import CheckpointEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
+from nat_core.model import load_policy
+from nat_core.optim import build_optimizer, build_schedule
+from nat_core.reporter import Reporter, Sink
+from nat_core.reward import build_verifier, score
+from nat_core.rollout.hf import Completion, generate
+from nat_core.spec import RunSpec
+from nat_core.update import CompletionBatch, UpdateStats, update_on_batch
+
+Outcome = Literal["succeeded", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended. `reason` is an error code where it failed."""
+
+    outcome: Outcome
+    steps: int
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Completions of one step, flat (prompt-major), with what they were worth."""
+
+    examples: list[Example]
+    completions: list[Completion]
+    rewards: torch.Tensor  # [P, G]
+    batch: CompletionBatch
+
+
+class Trainer:
+    """Trains one spec in one folder."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        run_dir: Path,
+        sink: Sink | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        resume: bool = False,
+    ) -> None:
+        """Args:
+        sink: called with every event after it is on disk.
+        should_stop: asked between steps; when true the run checkpoints and ends as `stopped`.
+        resume: go on from the newest checkpoint in `run_dir`, where there is one.
+        """
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.spec, self.run_dir = spec, run_dir
+        self.should_stop, self.resume = should_stop, resume
+        self.reporter = Reporter(run_dir / "events.jsonl", sink)
+
+    def train(self) -> TrainResult:
+        """Run to the end, to a stop or to a failure, each reported as the last event."""
+        try:
+            result = self._train()
+        except NatlabError as error:
+            result = self._failure(error.code, error.message)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
+        except Exception as error:
+            self._failure("error", f"{type(error).__name__}: {error}")
+            raise
+        else:
+            self.reporter.emit(StateEvent, phase="ended", outcome=result.outcome)
+        finally:
+            self.reporter.close()
+        return result
+
+    def _train(self) -> TrainResult:
+        self._set_up()
+        start = self._restore()
+        self.reporter.step = start
+        if start == 0:
+            self._evaluate()
+        for step in range(start, self.spec.steps):
+            if self.should_stop():
+                self._checkpoint()
+                return TrainResult("stopped", step)
+            started = time.monotonic()
+            rollout = self._roll_out(step)
+            sampled = time.monotonic()
+            stats = self._update(rollout)
+            self.reporter.step = step + 1
+            self._report(rollout, stats, sampled - started, time.monotonic() - started)
+            self._after_step(rollout, stats)
+        return TrainResult("succeeded", self.spec.steps)
+
+    # --- set-up ---
+
+    def _set_up(self) -> None:
+        spec = self.spec
+        if spec.resources.num_threads is not None:
+            torch.set_num_threads(spec.resources.num_threads)
+        self.source = open_source(spec.data, spec.evaluation.num_prompts)
+        self.questions = self.source.evaluation_set(spec.evaluation.num_prompts)
+        self.verifier = build_verifier(spec.reward)
+        torch.manual_seed(spec.seed)
+        self.policy = load_policy(spec.model, spec.resources)
+        self.reference = self.policy.frozen_copy() if spec.objective.beta > 0 else None
+        self.optimizer = build_optimizer(self.policy.parameters, spec.optim)
+        self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
+        self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))
+        self.reporter.emit(StateEvent, phase="started", hardware=hardware.describe(self.policy.device))
+        parameters = sum(parameter.numel() for parameter in self.policy.model.parameters())
+        self.reporter.emit(
+            LogEvent,
+            message=f"{spec.model.path}: {parameters:,} parameters in {spec.model.dtype} on {self.policy.device}, "
+            f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
+        )
+
+    def _restore(self) -> int:
+        checkpoints = list_checkpoints(self.run_dir / "checkpoints") if self.resume else []
+        if not checkpoints:
+            return 0
+        step = load_checkpoint(checkpoints[-1], self.policy, self.optimizer, self.schedule, self.generator)
+        self.reporter.emit(LogEvent, message=f"resumed from {checkpoints[-1].name}")
+        return step
+
+    # --- one step ---
+
+    def _roll_out(self, step: int) -> Rollout:
+        spec = self.spec.rollout
+        examples = self.source.training_batch(self.spec.seed, step, spec.num_prompts)
+        prompts = [self._encode(example) for example in examples]
+        groups = generate(
+            self.policy,
+            prompts,
+            num_samples=spec.num_generations,
+            max_completion_length=spec.max_completion_length,
+            temperature=spec.temperature,
+            max_batch_size=spec.max_batch_size,
+            seed=stream_seed(self.spec.seed, "rollout", step),
+        )
+        rewards = torch.tensor(
+            [
+                [score(self.verifier, example.prompt, self.policy.decode(c.ids), example.answer) for c in group]
+                for example, group in zip(examples, groups, strict=True)
+            ]
+        )
+        completions = [completion for group in groups for completion in group]
+        batch = CompletionBatch(
+            prompts=[torch.tensor(ids) for ids in prompts for _ in range(spec.num_generations)],
+            completions=[torch.tensor(completion.ids) for completion in completions],
+            advantages=group_advantages(rewards, self.spec.objective.scale_rewards).flatten(),
+            truncated=torch.tensor([completion.truncated for completion in completions]),
+        )
+        return Rollout(examples, completions, rewards, batch)
+
+    def _encode(self, example: Example) -> list[int]:
+        ids = self.policy.encode(example)
+        limit = self.spec.rollout.max_prompt_length
+        if not 0 < len(ids) <= limit:
+            detail = (
+                f"rollout.max_prompt_length is {limit}, but prompt {example.prompt[:60]!r} has {len(ids)} tokens; "
+                "raise it or shorten the prompt"
+            )
+            raise SpecError(detail, [Fault("/rollout/max_prompt_length", detail)])
+        return ids
+
+    def _update(self, rollout: Rollout) -> list[UpdateStats]:
+        return update_on_batch(
+            self.policy,
+            self.optimizer,
+            rollout.batch,
+            self.spec,
+            generator=self.generator,
+            reference=self.reference,
+            on_step=self.schedule.step,
+        )
+
+    def _after_step(self, rollout: Rollout, stats: list[UpdateStats]) -> None:
+        step, last = self.reporter.step, self.reporter.step == self.spec.steps
+        every = self.spec.evaluation.every
+        if step == 1 or last or (every and step % every == 0):
+            self._show_samples(rollout, stats[-1])
+        if last or (every and step % every == 0):
+            self._evaluate()
+        if last or (self.spec.checkpoint.every and step % self.spec.checkpoint.every == 0):
+            self._checkpoint()
+
+    # --- reports ---
+
+    def _report(self, rollout: Rollout, stats: list[UpdateStats], rollout_s: float, step_s: float) -> None:
+        lengths = rollout.batch.lengths
+        values: dict[str, float | None] = {
+            **combined(stats),
+            "reward": float(rollout.rewards.mean()),
+            "reward_std": float(rollout.rewards.std(dim=1).mean()),
+            "frac_reward_zero_std": float((rollout.rewards.amax(1) == rollout.rewards.amin(1)).float().mean()),
+            "tokens/generated": float(lengths.sum()),
+            "completions/mean_length": float(lengths.float().mean()),
+            "completions/clipped_ratio": float(rollout.batch.truncated.float().mean()),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "timing_s/rollout": rollout_s,
+            "timing_s/step": step_s,
+            "perf/tokens_per_s": float(lengths.sum()) / step_s,
+        }
+        self.reporter.emit(MetricsEvent, values=values)
+
+    def _evaluate(self) -> None:
+        found = evaluate(
+            self.policy, self.verifier, self.questions, self.spec, stream_seed(self.spec.seed, "evaluation")
+        )
+        self.reporter.emit(
+            EvaluationEvent,
+            accuracy=found.accuracy,
+            accuracy_greedy=found.accuracy_greedy,
+            num_prompts=len(self.questions),
+            num_samples=self.spec.evaluation.num_samples,
+            correct=found.correct,
+            mean_length=found.mean_length,
+            seconds=found.seconds,
+        )
+        values: dict[str, float | None] = {"eval/accuracy": found.accuracy, "eval/mean_length": found.mean_length}
+        if found.accuracy_greedy is not None:
+            values["eval/accuracy_greedy"] = found.accuracy_greedy
+        self.reporter.emit(MetricsEvent, values=values)
+
+    def _show_samples(self, rollout: Rollout, stats: UpdateStats) -> None:
+        """Log some live completions with what the budget did to them."""
+        assert stats.selection is not None and stats.live is not None
+        size = self.spec.rollout.num_generations
+        for place, flat in list(enumerate(stats.live.tolist()))[: self.spec.resources.num_logged_samples]:
+            ids = rollout.completions[flat].ids
+            example = rollout.examples[flat // size]
+            self.reporter.emit(
+                SampleEvent,
+                prompt=example.prompt,
+                tokens=[str(self.policy.tokenizer.decode([token])) for token in ids],
+                keep=stats.selection.keep[place, : len(ids)].tolist(),
+                inclusion_prob=stats.selection.inclusion_prob[place, : len(ids)].tolist(),
+                reward=float(rollout.rewards.flatten()[flat]),
+                advantage=float(rollout.batch.advantages[flat]),
+                answer=example.answer,
+            )
+
+    def _checkpoint(self) -> None:
+        saved = save_checkpoint(
+            self.run_dir / "checkpoints",
+            self.policy,
+            self.optimizer,
+            self.schedule,
+            self.generator,
+            step=self.reporter.step,
+            keep=self.spec.checkpoint.keep,
+        )
+        path = saved.path.relative_to(self.run_dir).as_posix()
+        self.reporter.emit(CheckpointEvent, path=path, size_bytes=saved.size_bytes)
+
+    def _failure(self, reason: str, message: str) -> TrainResult:
+        self.reporter.emit(LogEvent, level="error", message=message)
+        self.reporter.emit(StateEvent, phase="ended", outcome="failed", reason=reason, message=message)
+        return TrainResult("failed", self.reporter.step, reason, message)
+
+
+def stream_seed(seed: int, stream: str, step: int = 0) -> int:
+    """Seed of a named random stream at a step: the same in every cell of an experiment, and after a resume."""
+    digest = hashlib.sha256(f"{seed}/{stream}/{step}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+_SUMMED = ("tokens/selected", "tokens/trunk", "tokens/padded", "timing_s/update", "timing_s/forward_backward")
+
+
+def combined(stats: list[UpdateStats]) -> dict[str, float]:
+    """Metrics of a rollout batch's optimizer steps in one: work adds up, the rest is averaged, peaks are kept."""
+    merged = {}
+    for key in stats[-1].metrics:
+        values = [entry.metrics[key] for entry in stats]
+        if key in _SUMMED:
+            merged[key] = sum(values)
+        elif key in ("perf/peak_memory_gib", "budget/max_weight"):
+            merged[key] = max(values)
+        else:
+            merged[key] = sum(values) / len(values)
+    return merged
