@@ -1,0 +1,162 @@
+"""What the command line shows of experiments: tables, and progress that also reads well in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from nat_core.comparison import CellComparison, Comparison, Estimate, Verdict
+from nat_core.records import ExperimentRecord, RunRecord
+
+PLAIN_LINE_EVERY_S = 15.0
+NONE = "–"
+_STATE_STYLES = {"succeeded": "green", "failed": "red", "stopped": "yellow", "running": "cyan", "queued": "dim"}
+_VERDICT_STYLES = {Verdict.NON_INFERIOR: "green", Verdict.INFERIOR: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NONE if value is None else f"{100 * value:.{digits}f}%"
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+class ExperimentProgress:
+    """A bar per run on a terminal; elsewhere a line per run whenever its state changes, and now and then.
+
+    Call it with every new `ExperimentRecord`; use as a context manager.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+        self._bars = run_progress(console) if console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
+        self._told: dict[str, tuple[str, float]] = {}
+
+    def __enter__(self) -> ExperimentProgress:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, experiment: ExperimentRecord) -> None:
+        several_seeds = len(experiment.spec.seeds) > 1
+        for run in experiment.runs:
+            name = f"{run.label} · seed {run.seed}" if several_seeds else run.label
+            if self._bars is None:
+                self._line(run, name)
+            else:
+                self._bar(self._bars, run, name)
+
+    def _bar(self, bars: Progress, run: RunRecord, name: str) -> None:
+        if run.id not in self._tasks:
+            self._tasks[run.id] = bars.add_task(name, total=run.steps, start=False, values="", state=run.state)
+        task = self._tasks[run.id]
+        if run.started_at is not None and bars.tasks[bars.task_ids.index(task)].start_time is None:
+            bars.start_task(task)
+        state = Text(run.state, style=_STATE_STYLES.get(run.state, ""))
+        bars.update(task, completed=run.step, values=latest_values(run.latest), state=state)
+        if run.state.is_final:
+            bars.stop_task(task)
+
+    def _line(self, run: RunRecord, name: str) -> None:
+        state, told_at = self._told.get(run.id, ("", 0.0))
+        waited = self._clock() - told_at >= PLAIN_LINE_EVERY_S
+        if run.state == state and not (waited and run.state == "running"):
+            return
+        self._told[run.id] = (run.state, self._clock())
+        why = f"  {run.message or run.reason}" if run.state == "failed" else ""
+        self.console.print(
+            f"{name:<20} {run.state:<9} {run.step}/{run.steps}  {latest_values(run.latest)}{why}".rstrip(),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def run_progress(console: Console) -> Progress:
+    """Bars with steps, elapsed time and the text fields `values` and `state`."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[values]}", markup=False),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+    )
+
+
+def latest_values(latest: dict[str, float | None]) -> str:
+    """Reward and accuracy so far, as they are known."""
+    parts = []
+    reward, accuracy = latest.get("reward"), latest.get("eval/accuracy")
+    if reward is not None:
+        parts.append(f"reward {reward:.3f}")
+    if accuracy is not None:
+        parts.append(f"accuracy {percent(accuracy)}")
+    return "  ".join(parts)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """The table of budgets, then the verdict in words."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Budget", no_wrap=True)
+    for heading in ("Accuracy", "Against baseline", "Trained on", "Tokens saved", "Time saved", "Memory saved"):
+        table.add_column(heading, justify="right")
+    table.add_column("Verdict")
+    for cell in comparison.cells:
+        table.add_row(*_row(cell))
+    # A log has no width to fit: let the table be as wide as it wants there.
+    console.print(table, width=None if console.is_terminal else 160, crop=False)
+    console.print()
+    console.print(Text(comparison.headline, style="bold"), soft_wrap=True)
+    for line in (comparison.detail, *comparison.warnings):
+        if line:
+            console.print(Text(line), soft_wrap=True)
+
+
+def _row(cell: CellComparison) -> Sequence[str | Text]:
+    points = None if cell.difference is None else f"{100 * cell.difference.mean:+.1f} points"
+    return (
+        Text(cell.label + (" (biased)" if cell.biased else "")),
+        _share(cell.accuracy),
+        points or NONE,
+        _share(cell.fraction, digits=0),
+        _share(cell.savings.get("tokens_selected"), digits=0),
+        _share(cell.savings.get("forward_backward_s"), digits=0),
+        _share(cell.savings.get("peak_memory_gib"), digits=0),
+        Text(cell.verdict, style=_VERDICT_STYLES.get(cell.verdict, "")),
+    )
+
+
+def _share(estimate: Estimate | None, digits: int = 1) -> str:
+    return NONE if estimate is None else percent(estimate.mean, digits)
+
+
+def print_experiments(console: Console, experiments: Sequence[ExperimentRecord]) -> None:
+    """One row per run, grouped by experiment."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Experiment", "Name", "Run", "Budget", "Seed", "State", "Steps", "Accuracy"):
+        table.add_column(
+            heading, no_wrap=heading != "Name", justify="right" if heading in ("Seed", "Steps") else "left"
+        )
+    for experiment in experiments:
+        for index, run in enumerate(experiment.runs):
+            first = (experiment.id, Text(experiment.name)) if index == 0 else ("", "")
+            state = Text(run.state, style=_STATE_STYLES.get(run.state, ""))
+            accuracy = percent(run.latest.get("eval/accuracy"))
+            table.add_row(*first, run.id, run.label, str(run.seed), state, f"{run.step}/{run.steps}", accuracy)
+    console.print(table, width=None if console.is_terminal else 160, crop=False)
