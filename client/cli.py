@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.console import Console
 from typer.exceptions import TyperException
 
 from client.api import ApiError, NatLab, ServerUnreachable
 from client.processes import StopRequested, python_module, stop_signals
 from client.show import ExperimentProgress, print_comparison, print_experiments
-from nat_core.errors import NatlabError
+from nat_core.errors import NatlabError, SpecError, spec_error_from_validation
 from nat_core.records import ExperimentRecord
 from nat_core.spec import (
     ExperimentSpec,
@@ -68,7 +68,7 @@ def demo(
     """Start everything, train the built-in demo under four token budgets, and compare them."""
     from client.up import Settings, Stack
 
-    spec = demo_experiment(steps=steps, seeds=_seeds(seeds))
+    spec = _demo_spec(steps, seeds)
     with stop_signals() as hurried, Stack(Settings.from_environment(), say, hurried) as stack:
         with NatLab(stack.settings.url) as lab:
             experiment = lab.launch(spec)
@@ -220,11 +220,14 @@ def _document(file: Path, assignments: list[str] | None) -> dict[str, Any]:
     return document
 
 
-def _seeds(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
+def _demo_spec(steps: int, seeds: str) -> ExperimentSpec:
+    parts = [part.strip() for part in seeds.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"seeds is {text!r}, but it takes whole numbers separated by commas, such as 0,1,2")
-    return tuple(int(part) for part in parts)
+        raise SpecError(f"--seeds is {seeds!r}, but it takes whole numbers separated by commas, such as 0,1,2")
+    try:
+        return demo_experiment(steps=steps, seeds=tuple(int(part) for part in parts))
+    except ValidationError as error:
+        raise spec_error_from_validation(error, "demo") from None
 
 
 def _become(module: str) -> None:

@@ -1,0 +1,46 @@
+# natlab: `make demo` shows it, `make test` proves it. Both set up .venv first when that is needed.
+SHELL := /bin/bash
+BIN := .venv/bin
+# What is passed on to the command: make demo ARGS=--exit, make test ARGS="-k savings".
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tests demo up test test-fast check format demo-model clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: ## make .venv with everything that the demo and the tests need
+	@scripts/setup.sh
+
+setup-tests: ## the same, and a missing browser is an error
+	@scripts/setup.sh --for-tests
+
+demo: setup ## train the built-in demo under four token budgets, compare, and serve (ARGS=--exit ends after the table)
+	@exec $(BIN)/natlab demo $(ARGS)
+
+up: setup ## start Valkey, server and worker, and serve until Ctrl-C
+	@exec $(BIN)/natlab up $(ARGS)
+
+test: setup-tests ## run every test: unit, whole stack, browser (ARGS="-k name")
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## run the tests that start no stack, browser or training
+	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+
+check: setup ## format, lint, types, import contracts and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
+	$(BIN)/python -m pytest -q -m "not slow"
+
+format: setup ## rewrite the code in the one format, and fix what can be fixed by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+demo-model: setup ## make the built-in demo model again from its seeded recipe (minutes)
+	@$(BIN)/python -m nat_core.demo.pretrain $(ARGS)
+
+clean: ## remove .venv, caches and build outputs; keeps .natlab, where the runs are
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Makes .venv with everything that the demo and the tests need. Does nothing when that is already so.
+#
+#   scripts/setup.sh              for running natlab: a missing browser is only mentioned
+#   scripts/setup.sh --for-tests  for the tests too: a missing browser is an error
+#
+# As root on Debian or Ubuntu it installs missing system packages itself; otherwise it names them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for_tests=${1:-}
+venv=.venv
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+apt_install() {
+  say "installing $* with apt"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+make_venv() {
+  local python
+  if ! python=$(find_python) && can_apt; then apt_install python3 python3-venv; fi
+  python=$(find_python) || fail "Python 3.11 or newer is needed; install it (apt install python3 python3-venv) or set PYTHON"
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    can_apt || fail "the Python module venv is missing; run: sudo apt install python3-venv"
+    apt_install python3-venv
+  fi
+  say "making $venv with $("$python" --version)"
+  "$python" -m venv "$venv"
+}
+
+install_packages() {
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt)
+  say "installing torch (the largest part)"
+  "${pip[@]}" "$(grep '^torch==' constraints.txt)"
+  say "installing natlab and everything else"
+  "${pip[@]}" -e '.[dev]'
+}
+
+find_browser() {
+  command -v chromium || command -v google-chrome || compgen -G "${HOME:-/root}/.cache/ms-playwright/chromium*"
+} >/dev/null
+
+install_browser() {
+  can_apt || return 1
+  apt_install chromium 2>/dev/null && return
+  # Ubuntu has Chromium as a snap only; Playwright brings its own.
+  say "installing Chromium through Playwright"
+  "$venv/bin/python" -m playwright install --with-deps chromium
+}
+
+need_browser() {
+  if find_browser || install_browser; then return; fi
+  local sentence="the browser tests need Chromium; run: sudo apt install chromium"
+  if [ "$for_tests" = --for-tests ]; then fail "$sentence"; else say "$sentence"; fi
+}
+
+# The stamp holds what it was made from, so that a changed requirement is noticed and nothing else is.
+wanted=$(sed '/^# --- tools/,$d' pyproject.toml | cat - constraints.txt | sha256sum | cut -d' ' -f1)
+if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then make_venv; fi
+if [ "$(cat "$venv/natlab-stamp" 2>/dev/null)" != "$wanted" ]; then
+  install_packages
+  printf '%s\n' "$wanted" >"$venv/natlab-stamp"
+fi
+need_browser
