@@ -33,6 +33,9 @@ def main() -> int:
         print(f"natlab: {error.message}", file=sys.stderr)
         return EXIT_BAD_SPEC
 
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
     from nat_core.trainer import Trainer  # torch loads here, after the spec is known to be good
 
     result = Trainer(spec, options.output, should_stop=stop.is_set, resume=options.resume).train()

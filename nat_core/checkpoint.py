@@ -111,7 +111,7 @@ def verify_checkpoint(path: Path) -> None:
 
 def _seal(folder: Path) -> int:
     """Fsync every file, write the manifest last, and return the total size in bytes."""
-    manifest = {}
+    manifest: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             _fsync(file)

@@ -189,13 +189,22 @@ class ObjectiveSpec(Section):
 
 # --- budget ---------------------------------------------------------------------------------------
 
+
+class Budget(Section):
+    """Base of the budgets; `biased` ones are contrasts, not estimates of the full gradient."""
+
+    @property
+    def biased(self) -> bool:
+        return False
+
+
 Fraction = Annotated[
     float,
     Field(gt=0, le=1, description="Expected share of live completion tokens to train on: above 0, at most 1."),
 ]
 
 
-class FullBudget(Section):
+class FullBudget(Budget):
     """Train on every token."""
 
     selector: Literal["full"] = "full"
@@ -205,7 +214,7 @@ class FullBudget(Section):
         return "full"
 
 
-class UrsBudget(Section):
+class UrsBudget(Budget):
     """Uniform random sampling: each token alone, with probability `fraction`."""
 
     selector: Literal["urs"] = "urs"
@@ -217,7 +226,7 @@ class UrsBudget(Section):
         return f"urs · {_share(self.fraction)}"
 
 
-class RpcBudget(Section):
+class RpcBudget(Budget):
     """Random prefix cut: tokens 1..K of a completion, K random."""
 
     selector: Literal["rpc"] = "rpc"
@@ -243,7 +252,7 @@ class RpcBudget(Section):
         return f"rpc · {self.law} · {_share(self.fraction)}"
 
 
-class TruncateBudget(Section):
+class TruncateBudget(Budget):
     """The first part of every completion, always: biased, here as a contrast."""
 
     selector: Literal["truncate"] = "truncate"
@@ -252,6 +261,10 @@ class TruncateBudget(Section):
     @property
     def label(self) -> str:
         return f"truncate · {_share(self.fraction)}"
+
+    @property
+    def biased(self) -> bool:
+        return True
 
 
 BudgetSpec = Annotated[FullBudget | UrsBudget | RpcBudget | TruncateBudget, Field(discriminator="selector")]

@@ -286,8 +286,8 @@ _SUMMED = ("tokens/selected", "tokens/trunk", "tokens/padded", "timing_s/update"
 def combined(stats: list[UpdateStats]) -> dict[str, float]:
     """Metrics of a rollout batch's optimizer steps in one: work adds up, the rest is averaged, peaks are kept."""
     merged = {}
-    for key in stats[-1].metrics:
-        values = [entry.metrics[key] for entry in stats]
+    for key in dict.fromkeys(key for entry in stats for key in entry.metrics):
+        values = [entry.metrics[key] for entry in stats if key in entry.metrics]
         if key in _SUMMED:
             merged[key] = sum(values)
         elif key in ("perf/peak_memory_gib", "budget/max_weight"):

@@ -288,20 +288,23 @@ def _token_total(batch: CompletionBatch, spec: RunSpec) -> int:
 
 def _metrics(step: _Step, microbatches: list[MicroBatch], sums: dict[str, float], with_kl: bool) -> dict[str, float]:
     live_tokens = int(step.selection.lengths.sum())
-    per_token = max(live_tokens, 1)
     metrics = {
         "loss": sums["loss"],
         "tokens/live": float(live_tokens),
         "tokens/selected": float(step.selection.num_kept),
         "tokens/trunk": float(sum(micro.num_tokens for micro in microbatches)),
         "tokens/padded": float(sum(micro.input_ids.numel() for micro in microbatches)),
+    }
+    if live_tokens == 0:  # shares and means of nothing are left out, not called 0
+        return metrics
+    metrics |= {
         "budget/fraction": step.selection.fraction,
         "budget/max_weight": step.selection.max_weight,
         "budget/effective_sample_size": step.selection.effective_sample_size,
-        "entropy": sums["entropy"] / per_token,
-        "clip_ratio": sums["clip_ratio"] / per_token,
+        "entropy": sums["entropy"] / live_tokens,
+        "clip_ratio": sums["clip_ratio"] / live_tokens,
     }
-    return metrics | ({"kl": sums["kl"] / per_token} if with_kl else {})
+    return metrics | ({"kl": sums["kl"] / live_tokens} if with_kl else {})
 
 
 def _on(selection: TokenSelection, device: torch.device) -> TokenSelection:
