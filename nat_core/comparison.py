@@ -101,7 +101,8 @@ def compare(spec: ExperimentSpec, outcomes: list[RunOutcome]) -> Comparison:
 
     Decision per cell: a one-sided paired t-test of "difference <= -margin" at 2.5%. Fractions of one selector are
     tested in falling order and stop at the first failure; see `passing_cells` for how selectors share the level.
-    Intervals are the plain 95% paired t ones, unadjusted. Biased cells are compared like the others and never named as the answer.
+    Intervals are the plain 95% paired t ones, unadjusted. Biased cells are compared like the others and never named as
+    the answer.
 
     Args:
         spec: budgets, baseline and margin.
@@ -159,19 +160,19 @@ def passing_cells(spec: ExperimentSpec, p_values: dict[int, float | None]) -> se
     families share the level equally; one that passes whole hands its share to the others, which for families of one
     cell is Holm's procedure. (A share is never both spent further down a family and handed on: Bretz et al. 2009.)
     """
+    tested = {cell: p for cell, p in p_values.items() if p is not None}
     families: dict[tuple[str, str], list[int]] = {}
-    for cell, p in p_values.items():
-        if p is not None:
-            budget = spec.budgets[cell]
-            families.setdefault((budget.selector, getattr(budget, "law", "")), []).append(cell)
+    for cell in tested:
+        budget = spec.budgets[cell]
+        families.setdefault((budget.selector, getattr(budget, "law", "")), []).append(cell)
     for members in families.values():
         members.sort(key=lambda cell: -getattr(spec.budgets[cell], "fraction", 1.0))
     passing: set[int] = set()
     open_families = list(families.values())
     while open_families:
-        level = _LEVEL / len(open_families)
+        rejected = {cell for cell, p in tested.items() if p <= _LEVEL / len(open_families)}
         for members in open_families:
-            passing.update(takewhile(lambda cell: (p_values[cell] or 0.0) <= level, members))
+            passing.update(takewhile(rejected.__contains__, members))
         still_open = [members for members in open_families if not passing.issuperset(members)]
         if len(still_open) == len(open_families):
             break
