@@ -1,0 +1,94 @@
+"""`python -m server`: check what the server needs, then serve until told to stop.
+
+What is wrong at start is one sentence on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from server.broker import Broker
+from server.errors import ServerError, StartError
+from server.main import create_app
+from server.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """uvicorn, ending the open streams when told to stop: it would wait for them otherwise."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5, ws="none"
+            )
+        )
+        self._hub = app.state.hub
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._hub.close()
+        super().handle_exit(sig, frame)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s", stream=sys.stderr)
+    for noisy in ("alembic", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        settings = Settings.from_env()
+        own_home(settings)
+        listening = listen(settings)
+        Broker(settings.redis_url).check()
+        app = create_app(settings)
+    except ServerError as error:
+        print(f"natlab server: {error.message}", file=sys.stderr)
+        return 2
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    print(f"natlab server at http://{host}:{listening.getsockname()[1]}", flush=True)
+    Server(app).run(sockets=[listening])
+    return 0
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port before anything else is set up, so that a taken one is a plain error."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        raise StartError(
+            f"NATLAB_PORT is {settings.port}, but the server cannot listen there on {settings.host} "
+            f"({error.strerror or error}); stop what uses it or choose another port"
+        ) from None
+    return listening
+
+
+def own_home(settings: Settings) -> None:
+    """Make the data folder and keep it for this process: SQLite wants one writer."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        lock = os.open(settings.home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the process ends
+    except BlockingIOError:
+        raise StartError(
+            f"NATLAB_HOME is {str(settings.home)!r}, which another natlab server uses; stop it or set another folder"
+        ) from None
+    except OSError as error:
+        raise StartError(
+            f"NATLAB_HOME is {str(settings.home)!r}, which cannot be written ({error.strerror}); set another folder"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

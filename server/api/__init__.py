@@ -1,0 +1,20 @@
+"""The REST API under `/api/v1`: one router per resource, collected here."""
+
+from fastapi import APIRouter
+
+from nat_core.records import Problem
+from server.api import experiments, metrics, presets, runs, stream, workers
+
+router = APIRouter(
+    prefix="/api/v1",
+    responses={
+        status: {"model": Problem, "description": description}
+        for status, description in (
+            (404, "There is no such thing."),
+            (409, "The state it is in does not allow that."),
+            (422, "A value is wrong; `errors` says which."),
+        )
+    },
+)
+for part in (experiments, runs, metrics, workers, presets, stream):
+    router.include_router(part.router)

@@ -1,0 +1,161 @@
+"""Runs: what people do with them, and what workers tell of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, status
+from fastapi.responses import PlainTextResponse
+from pydantic import Field
+
+from nat_core.events import AnyEvent
+from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
+from nat_core.spec import RunSpec
+from server.api.deps import MAX_INTEGER, Body, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.life import Outcome
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+EventType = Literal["metrics", "sample", "evaluation", "checkpoint", "log", "state"]
+Attempt = Annotated[int, Field(ge=1, le=MAX_INTEGER, description="The attempt that the claim gave.")]
+
+
+class RunEdit(Body):
+    """The fields to change; those left out stay."""
+
+    tags: Tags = []
+    notes: Notes = ""
+
+
+class Claim(Body):
+    worker_id: str = Field(min_length=1, max_length=200)
+
+
+class Claimed(Body):
+    """The run is the worker's; `attempt` goes with every later call."""
+
+    attempt: int
+    spec: RunSpec
+
+
+class Heartbeat(Body):
+    attempt: Attempt
+    step: int = Field(ge=0, le=MAX_INTEGER, description="Steps finished.")
+
+
+class HeartbeatReply(Body):
+    desired: Literal["run", "stop"]
+    last_seq: int = Field(description="The event up to which none is missing here; resend from the next one.")
+
+
+class Finish(Body):
+    attempt: Attempt
+    outcome: Outcome
+    reason: str | None = Field(None, max_length=100)
+    message: str | None = Field(None, max_length=4000)
+
+
+@router.get("")
+def list_runs(
+    store: StoreDep,
+    experiment_id: str | None = None,
+    state: RunState | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[RunRecord]:
+    """Newest first."""
+    return store.list_runs(experiment_id=experiment_id, state=state, limit=limit, cursor=cursor)
+
+
+@router.get("/{run_id}")
+def get_run(run_id: str, store: StoreDep) -> RunDetail:
+    return store.get_run(run_id)
+
+
+@router.patch("/{run_id}")
+def edit_run(run_id: str, edit: RunEdit, store: StoreDep) -> RunRecord:
+    """Change tags or notes."""
+    return store.edit_run(run_id, **edit.model_dump(exclude_unset=True))
+
+
+@router.delete("/{run_id}", status_code=status.HTTP_204_NO_CONTENT)
+def delete_run(run_id: str, store: StoreDep) -> None:
+    """Delete a finished run and free its folder."""
+    store.delete_run(run_id)
+
+
+@router.post("/{run_id}/archive")
+def archive_run(run_id: str, store: StoreDep) -> RunRecord:
+    """Leave it out of its experiment's comparison."""
+    return store.edit_run(run_id, archived=True)
+
+
+@router.post("/{run_id}/unarchive")
+def unarchive_run(run_id: str, store: StoreDep) -> RunRecord:
+    return store.edit_run(run_id, archived=False)
+
+
+@router.post("/{run_id}/stop", status_code=status.HTTP_202_ACCEPTED)
+def stop_run(run_id: str, life: LifeDep) -> RunRecord:
+    """Ask the run to end: at once if it waits, else after the step it is in, with a checkpoint."""
+    return life.stop(run_id)
+
+
+# --- what it reported -----------------------------------------------------------------------------
+
+
+@router.get("/{run_id}/metrics")
+def run_metrics(
+    run_id: str,
+    store: StoreDep,
+    keys: Annotated[str, Query(max_length=4000, description="Metrics, separated by commas.")],
+    since: Annotated[int | None, Query(ge=-1, le=MAX_INTEGER, description="Only steps after this one.")] = None,
+) -> list[MetricSeries]:
+    """Values by step."""
+    return store.metric_series([run_id], split(keys), since=since)
+
+
+@router.get("/{run_id}/events")
+def run_events(
+    run_id: str,
+    store: StoreDep,
+    type: EventType | None = None,
+    after_seq: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+) -> list[AnyEvent]:
+    """Events of the newest attempt, in order."""
+    return store.events(run_id, type=type, after_seq=after_seq, limit=limit)
+
+
+@router.get("/{run_id}/logs", response_class=PlainTextResponse)
+def run_logs(run_id: str, store: StoreDep) -> PlainTextResponse:
+    """Log events, then the end of what the trainer printed."""
+    return PlainTextResponse(store.log_text(run_id))
+
+
+# --- for workers ----------------------------------------------------------------------------------
+
+
+@router.post("/{run_id}/claim")
+def claim_run(run_id: str, claim: Claim, life: LifeDep) -> Claimed:
+    """Take a queued run; 409 when somebody else has it."""
+    attempt, spec = life.claim(run_id, claim.worker_id)
+    return Claimed(attempt=attempt, spec=spec)
+
+
+@router.post("/{run_id}/heartbeat")
+def beat(run_id: str, heartbeat: Heartbeat, life: LifeDep) -> HeartbeatReply:
+    """Say that the run goes on; hear whether it should."""
+    orders = life.heartbeat(run_id, heartbeat.attempt, heartbeat.step)
+    return HeartbeatReply(desired=orders.desired, last_seq=orders.last_seq)
+
+
+@router.post("/{run_id}/finish")
+def finish_run(run_id: str, finish: Finish, life: LifeDep) -> RunRecord:
+    """Say how the run ended."""
+    return life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message)
+
+
+def split(names: str) -> list[str]:
+    """The parts of a comma-separated list, each once."""
+    return list(dict.fromkeys(part.strip() for part in names.split(",") if part.strip()))

@@ -1,0 +1,25 @@
+"""The live wire: server-sent events for one experiment, one run, or everything."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+
+from server.api.deps import HubDep
+
+router = APIRouter(prefix="/stream", tags=["stream"])
+PING_S = 15.0
+Id = Annotated[str | None, Query(max_length=40)]
+
+
+@router.get("", response_class=StreamingResponse, responses={200: {"content": {"text/event-stream": {}}}})
+async def stream(request: Request, hub: HubDep, experiment_id: Id = None, run_id: Id = None) -> StreamingResponse:
+    """Events `run` (a RunRecord), `metrics` ({run_id, experiment_id, step}) and `resync` (fetch anew)."""
+    listener = hub.open(experiment_id, run_id)
+    return StreamingResponse(
+        hub.read(listener, PING_S),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )

@@ -1,0 +1,180 @@
+"""Errors of the server, and the one place where every error becomes an HTTP answer.
+
+NatlabError
+└── ServerError
+    ├── SettingsError           an environment variable is wrong; the server does not start
+    ├── StartError              something the server needs at start is missing
+    ├── BadJsonError            the body is no JSON                                   400
+    ├── UnauthorizedError       the token is missing or wrong                         401
+    ├── ForbiddenError          the Origin of a change is another site                403
+    ├── NotFoundError           no such experiment, run, worker or page               404
+    ├── ConflictError           the state does not allow it                           409
+    │   ├── IllegalTransitionError
+    │   ├── NotFinishedError    it is still queued or running
+    │   └── StaleAttemptError   the caller's attempt is over
+    ├── TooLargeError           the body is too long                                  413
+    ├── MediaTypeError          the body is not declared as JSON                      415
+    ├── WrongHostError          the Host header names no known host                   421
+    ├── BadQueryError           a query parameter is wrong                            422
+    ├── NotReadyError           a part of the server does not run                     503
+    └── BrokerUnavailableError  Redis cannot be reached                               503
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from nat_core.errors import NatlabError, SpecError, spec_error_from_entries
+from nat_core.records import Problem
+
+log = logging.getLogger(__name__)
+
+
+class ServerError(NatlabError):
+    """Base of what the server raises on purpose; `status` is its HTTP status."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class SettingsError(ServerError):
+    code = "settings"
+
+
+class StartError(ServerError):
+    code = "start"
+
+
+class BadJsonError(ServerError):
+    code = "bad_json"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class UnauthorizedError(ServerError):
+    code = "unauthorized"
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class ForbiddenError(ServerError):
+    code = "forbidden"
+    status = HTTPStatus.FORBIDDEN
+
+
+class NotFoundError(ServerError):
+    code = "not_found"
+    status = HTTPStatus.NOT_FOUND
+
+
+class ConflictError(ServerError):
+    code = "conflict"
+    status = HTTPStatus.CONFLICT
+
+
+class IllegalTransitionError(ConflictError):
+    code = "illegal_transition"
+
+
+class NotFinishedError(ConflictError):
+    code = "not_finished"
+
+
+class StaleAttemptError(ConflictError):
+    code = "stale_attempt"
+
+
+class TooLargeError(ServerError):
+    code = "too_large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class MediaTypeError(ServerError):
+    code = "media_type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class WrongHostError(ServerError):
+    code = "wrong_host"
+    status = HTTPStatus.MISDIRECTED_REQUEST
+
+
+class BadQueryError(ServerError):
+    code = "bad_query"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class NotReadyError(ServerError):
+    code = "not_ready"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class BrokerUnavailableError(ServerError):
+    code = "broker_unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+_PROTOCOL_CODES = {404: "not_found", 405: "method_not_allowed", 400: "bad_json"}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem document of any error; an unforeseen one tells nothing but that it happened."""
+    if isinstance(error, SpecError):
+        faults = [{"pointer": fault.pointer, "detail": fault.detail} for fault in error.faults]
+        return _problem(HTTPStatus.UNPROCESSABLE_ENTITY, error.code, error.message, faults)
+    if isinstance(error, ServerError):
+        return _problem(error.status, error.code, error.message)
+    if isinstance(error, RequestValidationError):
+        return _problem_of_validation(error.errors())
+    if isinstance(error, HTTPException):
+        status = HTTPStatus(error.status_code)
+        return _problem(status, _PROTOCOL_CODES.get(status, "http"), str(error.detail))
+    return _problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server made a mistake; its log says more under this time"
+    )
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(
+        problem.model_dump_json(),
+        status_code=problem.status,
+        media_type="application/problem+json",
+        headers=dict(headers) if headers else None,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of this application with a problem document."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        if problem.status >= 500 and not isinstance(error, ServerError):
+            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return problem_response(problem, headers)
+
+    for kind in (NatlabError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)
+
+
+def _problem_of_validation(entries: Sequence[Any]) -> Problem:
+    first = entries[0]
+    if first["type"] == "json_invalid":
+        reason = (first.get("ctx") or {}).get("error", "")
+        return problem_of(
+            BadJsonError(f"the request body is no JSON ({reason} at character {first['loc'][-1]}); fix it")
+        )
+    place = first["loc"][0]
+    inner = [{**entry, "loc": entry["loc"][1:]} for entry in entries]
+    error = spec_error_from_entries(inner, "request body" if place == "body" else f"{place} parameters")
+    problem = problem_of(error)
+    return problem if place == "body" else problem.model_copy(update={"code": BadQueryError.code})
+
+
+def _problem(status: HTTPStatus, code: str, detail: str, errors: Sequence[dict[str, str]] = ()) -> Problem:
+    return Problem(title=status.phrase, status=int(status), detail=detail, code=code, errors=list(errors))

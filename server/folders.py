@@ -1,0 +1,48 @@
+"""Run folders on disk: `<home>/runs/<run id>`, and nothing outside."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from server.errors import NotFoundError
+
+_RUN_ID = re.compile(r"run-[0-9a-z]{10}")
+
+
+def run_folder(runs: Path, run_id: str) -> Path:
+    """The folder of a run. Raises `NotFoundError` for anything that is not a run's identifier."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from GET /api/v1/runs")
+    return runs / run_id
+
+
+def remove_run_folder(runs: Path, run_id: str) -> None:
+    """Free what a run holds on disk. A link in its place is removed, never followed."""
+    folder = run_folder(runs, run_id)
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def tail_text(path: Path, max_bytes: int) -> str:
+    """The last lines of a text file, whole ones; empty where the file is missing or is a link."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - max_bytes))
+        text = file.read(max_bytes).decode("utf-8", "replace")
+    if size > max_bytes:
+        text = text.partition("\n")[2]
+    return text
+
+
+def without_controls(text: str) -> str:
+    """Text that cannot steer a terminal: control characters but newline and tab are spelled out."""
+    return "".join(
+        char if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f") else f"\\x{ord(char):02x}"
+        for char in text
+    )

@@ -1,0 +1,108 @@
+"""The live wire to browsers: what changed is told to every listener that asked for it.
+
+Publishing comes from any thread and never waits. A listener that reads too slowly loses what it
+missed and is told once to fetch everything anew (`resync`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+_QUEUE_LENGTH = 256
+
+
+@dataclass(frozen=True)
+class Message:
+    """One server-sent event. `data` is JSON text; an empty id means that it concerns everyone."""
+
+    event: str
+    data: str
+    experiment_id: str = ""
+    run_id: str = ""
+
+    def encode(self) -> str:
+        return f"event: {self.event}\ndata: {self.data}\n\n"
+
+
+RESYNC = Message("resync", "{}")
+
+
+@dataclass(eq=False)
+class Listener:
+    """One open stream, and what it wants to hear of."""
+
+    loop: asyncio.AbstractEventLoop
+    experiment_id: str | None = None
+    run_id: str | None = None
+    queue: asyncio.Queue[Message | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE_LENGTH))
+
+    def wants(self, message: Message) -> bool:
+        if not message.run_id:
+            return True
+        return self.run_id in (None, message.run_id) and self.experiment_id in (None, message.experiment_id)
+
+    def put(self, message: Message | None) -> None:
+        """Runs in the listener's own loop."""
+        if self.queue.full():
+            while not self.queue.empty():
+                self.queue.get_nowait()
+            self.queue.put_nowait(RESYNC)
+        self.queue.put_nowait(message)
+
+
+class Hub:
+    """Who listens now."""
+
+    def __init__(self) -> None:
+        self._listeners: set[Listener] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def publish(self, message: Message) -> None:
+        with self._lock:
+            listeners = [listener for listener in self._listeners if listener.wants(message)]
+        for listener in listeners:
+            _post(listener, message)
+
+    def open(self, experiment_id: str | None = None, run_id: str | None = None) -> Listener:
+        """Start listening; what is published from now on waits in the listener's queue."""
+        listener = Listener(asyncio.get_running_loop(), experiment_id, run_id)
+        with self._lock:
+            self._listeners.add(listener)
+            closed = self._closed
+        if closed:
+            listener.put(None)
+        return listener
+
+    async def read(self, listener: Listener, ping_s: float) -> AsyncIterator[str]:
+        """The stream's text until the hub closes or the reader goes; silence is filled with comments."""
+        try:
+            while True:
+                try:
+                    message = await asyncio.wait_for(listener.queue.get(), ping_s)
+                except TimeoutError:
+                    yield ": ping\n\n"
+                    continue
+                if message is None:
+                    return
+                yield message.encode()
+        finally:
+            with self._lock:
+                self._listeners.discard(listener)
+
+    def close(self) -> None:
+        """End every stream, so that the server can stop."""
+        with self._lock:
+            self._closed = True
+            listeners = list(self._listeners)
+        for listener in listeners:
+            _post(listener, None)
+
+
+def _post(listener: Listener, message: Message | None) -> None:
+    with contextlib.suppress(RuntimeError):  # its loop has ended, and the listener with it
+        listener.loop.call_soon_threadsafe(listener.put, message)

@@ -1,0 +1,280 @@
+"""What the API and the pages read and write: experiments, runs, workers.
+
+Every method is one transaction. What changed is told to the hub after the commit, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlmodel import Session, col, delete, select
+
+from nat_core.comparison import Comparison, RunOutcome, compare
+from nat_core.events import AnyEvent
+from nat_core.records import ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.spec import ExperimentSpec
+from server import event_log, folders, views
+from server.db import Database
+from server.errors import NotFinishedError, NotFoundError
+from server.hub import RESYNC, Hub, Message
+from server.ids import new_id
+from server.settings import Settings
+from server.tables import EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+
+Row = TypeVar("Row", ExperimentRow, RunRow)
+
+
+@dataclass
+class Changes:
+    """What one transaction changed: runs to tell about, steps that have new metrics, or rows that are gone."""
+
+    run_ids: set[str] = field(default_factory=set)
+    metric_steps: dict[str, int] = field(default_factory=dict)
+    removed: bool = False
+
+
+class Store:
+    """The record of everything, on one SQLite file and the run folders beside it."""
+
+    def __init__(self, settings: Settings, hub: Hub) -> None:
+        self.settings = settings
+        self.db = Database(settings.database)
+        self._hub = hub
+
+    def close(self) -> None:
+        self.db.close()
+
+    # --- experiments ------------------------------------------------------------------------------
+
+    def create_experiment(self, spec: ExperimentSpec, announce: Callable[[str], None]) -> ExperimentRecord:
+        """Store the experiment with its runs, queued. Nothing is stored when `announce(run_id)` fails.
+
+        Announcing comes before the commit; a worker that claims at once waits for the write lock.
+        """
+        with self.change() as (session, changes):
+            row = ExperimentRow(
+                id=new_id("exp"), name=spec.name, tags=spec.tags, notes=spec.notes, spec=spec.model_dump(mode="json")
+            )
+            session.add(row)
+            session.flush()
+            runs = [
+                RunRow(
+                    id=new_id("run"),
+                    experiment_id=row.id,
+                    cell=position % len(spec.budgets),
+                    label=run.budget.label,
+                    seed=run.seed,
+                    steps=run.steps,
+                    spec=run.model_dump(mode="json"),
+                )
+                for position, run in enumerate(spec.expand())
+            ]
+            session.add_all(runs)
+            session.flush()
+            for run in runs:
+                announce(run.id)
+            changes.run_ids.update(run.id for run in runs)
+            return views.experiment_record(row, runs)
+
+    def list_experiments(
+        self, archived: bool = False, limit: int = 50, cursor: str | None = None
+    ) -> Page[ExperimentRecord]:
+        """Newest first; `cursor` is the last id of the page before."""
+        query = select(ExperimentRow).where(ExperimentRow.archived == archived)
+        if cursor is not None:
+            query = query.where(ExperimentRow.id < cursor)
+        with self.db.read() as session:
+            rows = session.exec(query.order_by(col(ExperimentRow.id).desc()).limit(limit + 1)).all()
+            shown, next_cursor = _page(rows, limit)
+            runs = session.exec(
+                select(RunRow).where(col(RunRow.experiment_id).in_([row.id for row in shown])).order_by(col(RunRow.id))
+            ).all()
+            items = [
+                views.experiment_record(row, [run for run in runs if run.experiment_id == row.id]) for row in shown
+            ]
+        return Page(items=items, next_cursor=next_cursor)
+
+    def get_experiment(self, experiment_id: str) -> ExperimentRecord:
+        with self.db.read() as session:
+            row = experiment_row(session, experiment_id)
+            return views.experiment_record(row, runs_of(session, experiment_id))
+
+    def edit_experiment(self, experiment_id: str, **fields: Any) -> ExperimentRecord:
+        """Set any of `name`, `tags`, `notes`, `archived`."""
+        with self.change() as (session, changes):
+            row = experiment_row(session, experiment_id)
+            row.sqlmodel_update(fields)
+            runs = runs_of(session, experiment_id)
+            changes.run_ids.update(run.id for run in runs)
+            return views.experiment_record(row, runs)
+
+    def delete_experiment(self, experiment_id: str) -> None:
+        """Remove an experiment, its runs and their folders, unless one of them is still to finish."""
+        with self.change() as (session, changes):
+            row = experiment_row(session, experiment_id)
+            runs = runs_of(session, experiment_id)
+            for run in runs:  # all of them before the first folder goes
+                _demand_finished(run)
+            for run in runs:
+                self._remove_run(session, run)
+            session.delete(row)
+            changes.removed = True
+
+    def comparison(self, experiment_id: str) -> Comparison:
+        """The experiment's budgets beside its baseline, from the runs that are not archived."""
+        return compare(self.get_experiment(experiment_id).spec, self.outcomes(experiment_id))
+
+    def outcomes(self, experiment_id: str) -> list[RunOutcome]:
+        with self.db.read() as session:
+            runs = [run for run in runs_of(session, experiment_id) if not run.archived]
+            return [event_log.outcome(session, run) for run in runs]
+
+    # --- runs -------------------------------------------------------------------------------------
+
+    def list_runs(
+        self,
+        experiment_id: str | None = None,
+        state: RunState | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        """Newest first; `cursor` is the last id of the page before."""
+        query = select(RunRow)
+        if experiment_id is not None:
+            query = query.where(RunRow.experiment_id == experiment_id)
+        if state is not None:
+            query = query.where(RunRow.state == state)
+        if cursor is not None:
+            query = query.where(RunRow.id < cursor)
+        with self.db.read() as session:
+            rows = session.exec(query.order_by(col(RunRow.id).desc()).limit(limit + 1)).all()
+            shown, next_cursor = _page(rows, limit)
+            return Page(items=[views.run_record(row) for row in shown], next_cursor=next_cursor)
+
+    def get_run(self, run_id: str) -> RunDetail:
+        with self.db.read() as session:
+            return views.run_detail(run_row(session, run_id))
+
+    def edit_run(self, run_id: str, **fields: Any) -> RunRecord:
+        """Set any of `tags`, `notes`, `archived`."""
+        with self.change() as (session, changes):
+            row = run_row(session, run_id)
+            row.sqlmodel_update(fields)
+            changes.run_ids.add(run_id)
+            return views.run_record(row)
+
+    def delete_run(self, run_id: str) -> None:
+        with self.change() as (session, changes):
+            run = run_row(session, run_id)
+            _demand_finished(run)
+            self._remove_run(session, run)
+            changes.removed = True
+
+    def metric_series(
+        self,
+        run_ids: list[str],
+        keys: list[str],
+        x: str = "step",
+        since: int | None = None,
+        max_points: int | None = None,
+    ) -> list[MetricSeries]:
+        """Values of `keys` in the newest attempt of each run, against `x` (see `event_log.X_AXES`)."""
+        with self.db.read() as session:
+            for run_id in run_ids:
+                run_row(session, run_id)
+            return event_log.metric_series(session, run_ids, keys, x, since, max_points)
+
+    def events(self, run_id: str, type: str | None = None, after_seq: int = 0, limit: int = 200) -> list[AnyEvent]:
+        """Events of the run's newest attempt in order."""
+        with self.db.read() as session:
+            return event_log.list_events(session, run_row(session, run_id), type, after_seq, limit)
+
+    def log_text(self, run_id: str) -> str:
+        """The run's log events, then the end of what its trainer printed."""
+        with self.db.read() as session:
+            lines = event_log.log_lines(session, run_row(session, run_id))
+        printed = folders.tail_text(folders.run_folder(self.settings.runs, run_id) / "trainer.log", 64 * 1024)
+        text = "".join(f"{line}\n" for line in lines)
+        return folders.without_controls(text + (f"--- trainer.log ---\n{printed}" if printed else ""))
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    def register_worker(self, worker_id: str, hostname: str, hardware: dict[str, Any]) -> WorkerRecord:
+        """Note that this worker is there; repeated while it idles."""
+        with self.db.write() as session:
+            row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname)
+            row.hostname, row.hardware, row.seen_at = hostname, hardware, utc_now()
+            session.add(row)
+            return views.worker_record(row, _runs_at_work(session).get(worker_id))
+
+    def list_workers(self) -> list[WorkerRecord]:
+        """The one seen last comes first."""
+        with self.db.read() as session:
+            rows = session.exec(select(WorkerRow).order_by(col(WorkerRow.seen_at).desc())).all()
+            at_work = _runs_at_work(session)
+            return [views.worker_record(row, at_work.get(row.id)) for row in rows]
+
+    # --- shared -----------------------------------------------------------------------------------
+
+    @contextmanager
+    def change(self) -> Iterator[tuple[Session, Changes]]:
+        """A write transaction; the hub hears of its `Changes` once it is committed."""
+        changes = Changes()
+        with self.db.write() as session:
+            yield session, changes
+        self._tell(changes)
+
+    def _tell(self, changes: Changes) -> None:
+        if changes.removed:
+            self._hub.publish(RESYNC)
+        if not changes.run_ids:
+            return
+        with self.db.read() as session:
+            for row in session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))):
+                record = views.run_record(row)
+                self._hub.publish(Message("run", record.model_dump_json(), row.experiment_id, row.id))
+                if row.id in changes.metric_steps:
+                    data = f'{{"run_id":"{row.id}","experiment_id":"{row.experiment_id}","step":{row.step}}}'
+                    self._hub.publish(Message("metrics", data, row.experiment_id, row.id))
+
+    def _remove_run(self, session: Session, run: RunRow) -> None:
+        folders.remove_run_folder(self.settings.runs, run.id)
+        session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
+        session.delete(run)
+        session.flush()
+
+
+def experiment_row(session: Session, experiment_id: str) -> ExperimentRow:
+    row = session.get(ExperimentRow, experiment_id)
+    if row is None:
+        raise NotFoundError(f"{experiment_id[:80]!r} is no experiment; take an id from GET /api/v1/experiments")
+    return row
+
+
+def run_row(session: Session, run_id: str) -> RunRow:
+    row = session.get(RunRow, run_id)
+    if row is None:
+        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from GET /api/v1/runs")
+    return row
+
+
+def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
+    """In the order of `ExperimentSpec.expand`."""
+    return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+
+
+def _demand_finished(run: RunRow) -> None:
+    if not RunState(run.state).is_final:
+        raise NotFinishedError(f"run {run.id} is {run.state}, but only a finished run can be deleted; stop it first")
+
+
+def _runs_at_work(session: Session) -> dict[str, str]:
+    rows = session.exec(select(RunRow).where(col(RunRow.state).in_(views.ACTIVE)))
+    return {row.worker_id: row.id for row in rows if row.worker_id is not None}
+
+
+def _page(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None

@@ -1,0 +1,93 @@
+"""The four tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, Index
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from nat_core.records import RunState
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """SQLite keeps no time zone; what goes in and comes out here is UTC and says so."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ExperimentRow(SQLModel, table=True):
+    __tablename__ = "experiment"
+
+    id: str = Field(primary_key=True)
+    name: str
+    tags: list[str] = Field(default=[], sa_type=JSON)
+    notes: str = ""
+    archived: bool = Field(default=False, index=True)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    spec: dict[str, Any] = Field(sa_type=JSON)
+
+
+class RunRow(SQLModel, table=True):
+    __tablename__ = "run"
+
+    id: str = Field(primary_key=True)
+    experiment_id: str = Field(foreign_key="experiment.id", index=True)
+    cell: int
+    label: str
+    seed: int
+    state: str = Field(default=RunState.QUEUED.value, index=True)
+    reason: str | None = None
+    message: str | None = None
+    attempt: int = 0
+    step: int = 0
+    steps: int
+    worker_id: str | None = None
+    hardware: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    latest: dict[str, float | None] = Field(default={}, sa_type=JSON)
+    tags: list[str] = Field(default=[], sa_type=JSON)
+    notes: str = ""
+    archived: bool = False
+    spec: dict[str, Any] = Field(sa_type=JSON)
+
+
+class WorkerRow(SQLModel, table=True):
+    __tablename__ = "worker"
+
+    id: str = Field(primary_key=True)
+    hostname: str
+    hardware: dict[str, Any] = Field(default={}, sa_type=JSON)
+    registered_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    seen_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+
+
+class EventRow(SQLModel, table=True):
+    """One line of a run's `events.jsonl`; the key makes storing it twice a no-op."""
+
+    __tablename__ = "event"
+    __table_args__ = (Index("ix_event_run_type_step", "run_id", "type", "step"),)
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    attempt: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    type: str
+    step: int
+    time: float
+    body: str

@@ -1,0 +1,63 @@
+"""From table rows to the records that the API and the pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from nat_core.records import ExperimentRecord, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.spec import ExperimentSpec, RunSpec
+from server.tables import ExperimentRow, RunRow, WorkerRow, utc_now
+
+ExperimentState = Literal["queued", "running", "succeeded", "stopped", "failed"]
+ACTIVE = (RunState.RUNNING, RunState.STOPPING)
+
+
+def run_record(row: RunRow) -> RunRecord:
+    return RunRecord.model_validate(_run_fields(row))
+
+
+def run_detail(row: RunRow) -> RunDetail:
+    return RunDetail.model_validate({**_run_fields(row), "spec": RunSpec.model_validate(row.spec)})
+
+
+def experiment_record(row: ExperimentRow, runs: Sequence[RunRow]) -> ExperimentRecord:
+    return ExperimentRecord(
+        id=row.id,
+        name=row.name,
+        state=experiment_state([RunState(run.state) for run in runs]),
+        tags=row.tags,
+        notes=row.notes,
+        archived=row.archived,
+        created_at=row.created_at,
+        spec=ExperimentSpec.model_validate(row.spec),
+        runs=[run_record(run) for run in runs],
+    )
+
+
+def worker_record(row: WorkerRow, run_id: str | None) -> WorkerRecord:
+    return WorkerRecord.model_validate({**row.model_dump(), "run_id": run_id})
+
+
+def experiment_state(states: Sequence[RunState]) -> ExperimentState:
+    """`running` from the first run's start to the last one's end; then the worst of the ends."""
+    kinds = set(states)
+    if kinds == {RunState.QUEUED}:
+        return "queued"
+    if kinds & {RunState.QUEUED, *ACTIVE}:
+        return "running"
+    if RunState.FAILED in kinds:
+        return "failed"
+    return "stopped" if RunState.STOPPED in kinds or not kinds else "succeeded"
+
+
+def eta_s(row: RunRow, now: datetime) -> float | None:
+    """Seconds left if the steps to come take as long as those so far."""
+    if row.state not in ACTIVE or row.started_at is None or row.step < 1:
+        return None
+    return (now - row.started_at).total_seconds() / row.step * max(0, row.steps - row.step)
+
+
+def _run_fields(row: RunRow) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"spec"}), "eta_s": eta_s(row, utc_now())}

@@ -1,0 +1,54 @@
+"""What the server does of its own accord: fail lost runs, and ring again for runs that still wait."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from server.broker import Broker
+from server.errors import BrokerUnavailableError
+from server.life import RunLife
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """A thread that looks around a few times per lease."""
+
+    def __init__(self, life: RunLife, broker: Broker, lease_s: float) -> None:
+        self._life = life
+        self._broker = broker
+        self._lease_s = lease_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def look(self, at_start: bool = False) -> None:
+        """One round. At start every waiting run is rung for, later only when Redis holds no ring at all:
+
+        a worker that dies, or a Redis that forgets, takes rings with it. A ring too many does no harm.
+        """
+        for run_id in self._life.fail_lost(self._lease_s):
+            log.warning("%s is lost: no heartbeat for %g s", run_id, self._lease_s)
+        waiting = self._life.queued()
+        if waiting and (at_start or self._broker.waiting() == 0):
+            for run_id in waiting:
+                self._broker.send(run_id)
+
+    def _run(self) -> None:
+        at_start = True
+        while not self._stop.is_set():
+            try:
+                self.look(at_start)
+                at_start = False
+            except BrokerUnavailableError as error:
+                log.warning("%s", error)
+            except Exception:
+                log.exception("looking after the runs failed; trying again")
+            self._stop.wait(min(5.0, self._lease_s / 4))
