@@ -36,7 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-out = Console()
+# A log or a pipe has no width to fit: tables are as wide as they want there.
+out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON file.", show_default=False)]

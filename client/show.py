@@ -119,8 +119,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     table.add_column("Verdict")
     for cell in comparison.cells:
         table.add_row(*_row(cell))
-    # A log has no width to fit: let the table be as wide as it wants there.
-    console.print(table, width=None if console.is_terminal else 160, crop=False)
+    console.print(table)
     console.print()
     console.print(Text(comparison.headline, style="bold"), soft_wrap=True)
     for line in (comparison.detail, *comparison.warnings):
@@ -159,4 +158,4 @@ def print_experiments(console: Console, experiments: Sequence[ExperimentRecord])
             state = Text(run.state, style=_STATE_STYLES.get(run.state, ""))
             accuracy = percent(run.latest.get("eval/accuracy"))
             table.add_row(*first, run.id, run.label, str(run.seed), state, f"{run.step}/{run.steps}", accuracy)
-    console.print(table, width=None if console.is_terminal else 160, crop=False)
+    console.print(table)

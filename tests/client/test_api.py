@@ -1,0 +1,137 @@
+"""The Python client against a loopback server that answers as the real one does."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from pathlib import Path
+
+import pytest
+
+from client.api import ApiError, ClientError, NatLab, ServerUnreachable
+from nat_core.records import ExperimentRecord, RunState
+from nat_core.spec import demo_experiment
+from tests.client.builders import a_comparison, a_run, an_experiment
+from tests.client.http import Asked, answering, problem
+
+
+def test_launch_sends_the_whole_spec_and_returns_the_record() -> None:
+    with answering({"POST /api/v1/experiments": (201, an_experiment())}) as table, NatLab(table.url) as lab:
+        record = lab.launch(demo_experiment(steps=3))
+    assert record == an_experiment()
+    assert table.asked[0].body["base"]["steps"] == 3
+    assert [budget["selector"] for budget in table.asked[0].body["budgets"]] == ["full", "rpc", "urs", "truncate"]
+
+
+def test_launch_passes_a_plain_dict_on_for_the_server_to_judge() -> None:
+    refusal = problem(422, "bad_spec", "budgets.0.fraction is 2, but it is at most 1; lower it")
+    refusal["errors"] = [{"pointer": "/budgets/0/fraction", "detail": "too large"}]
+    with (
+        answering({"POST /api/v1/experiments": (422, refusal)}) as table,
+        NatLab(table.url) as lab,
+        pytest.raises(ApiError) as caught,
+    ):
+        lab.launch({"name": "x", "budgets": [{"selector": "rpc", "fraction": 2}]})
+    assert caught.value.message == refusal["detail"]
+    assert caught.value.code == "bad_spec"
+    assert caught.value.problem.errors[0]["pointer"] == "/budgets/0/fraction"
+    assert table.asked[0].body["budgets"][0]["fraction"] == 2
+
+
+def test_experiments_follows_cursors_until_the_limit() -> None:
+    def page(asked: Asked) -> tuple[int, object]:
+        number = 2 if "cursor=second" in asked.path else 1
+        items = [an_experiment(id=f"exp-{number}{index}") for index in range(2)]
+        following = "second" if number == 1 else None
+        return 200, {"items": [item.model_dump(mode="json") for item in items], "next_cursor": following}
+
+    with answering({"GET /api/v1/experiments": page}) as table, NatLab(table.url) as lab:
+        assert [item.id for item in lab.experiments()] == ["exp-10", "exp-11", "exp-20", "exp-21"]
+        assert [item.id for item in lab.experiments(limit=3)] == ["exp-10", "exp-11", "exp-20"]
+        assert [item.id for item in lab.experiments(limit=1)] == ["exp-10"]
+
+
+def test_wait_reports_every_poll_and_returns_once_all_runs_have_ended() -> None:
+    states = itertools.chain(
+        [(RunState.RUNNING, RunState.QUEUED), (RunState.SUCCEEDED, RunState.STOPPING)],
+        itertools.repeat((RunState.SUCCEEDED, RunState.STOPPED)),
+    )
+
+    def experiment(asked: Asked) -> tuple[int, ExperimentRecord]:
+        first, second = next(states)
+        return 200, an_experiment(a_run(0, state=first), a_run(1, state=second))
+
+    seen: list[list[str]] = []
+    with answering({"GET /api/v1/experiments/exp-1": experiment}) as table, NatLab(table.url) as lab:
+        ended = lab.wait("exp-1", lambda record: seen.append([run.state for run in record.runs]), every_s=0.01)
+    assert seen == [["running", "queued"], ["succeeded", "stopping"], ["succeeded", "stopped"]]
+    assert [run.state for run in ended.runs] == ["succeeded", "stopped"]
+
+
+def test_comparison_and_stop_ask_for_the_thing_named() -> None:
+    routes = {
+        "GET /api/v1/experiments/exp-1/comparison": (200, a_comparison()),
+        "POST /api/v1/runs/run-1/stop": (202, a_run(0, state=RunState.STOPPING)),
+    }
+    with answering(routes) as table, NatLab(table.url) as lab:
+        assert lab.comparison("exp-1") == a_comparison()
+        assert lab.stop("run-1").state == RunState.STOPPING
+
+
+def test_metrics_sends_only_what_was_given() -> None:
+    series = [{"run_id": "run-1", "key": "reward", "x": [1, 2], "y": [0.5, None]}]
+    with answering({"GET /api/v1/metrics": (200, series)}) as table, NatLab(table.url) as lab:
+        found = lab.metrics(["run-1", "run-2"], ["reward", "eval/accuracy"], since=4)
+    assert found[0].y == [0.5, None]
+    assert table.asked[0].path == "/api/v1/metrics?run_ids=run-1%2Crun-2&keys=reward%2Ceval%2Faccuracy&x=step&since=4"
+
+
+def test_an_id_stays_one_segment_whatever_was_typed() -> None:
+    with answering({}) as table, NatLab(table.url) as lab, pytest.raises(ApiError):
+        lab.run("../workers?x=1#y")
+    assert table.asked[0].path == "/api/v1/runs/..%2Fworkers%3Fx%3D1%23y"
+
+
+def test_token_comes_from_the_environment_or_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    monkeypatch.setenv("NATLAB_TOKEN_FILE", str(tmp_path / "token"))
+    with answering({"GET /api/v1/workers": (200, [])}) as table:
+        with NatLab(table.url) as lab:
+            lab.workers()
+        monkeypatch.setenv("NATLAB_TOKEN", "from-variable")
+        with NatLab(table.url) as lab:
+            lab.workers()
+    assert [asked.headers["Authorization"] for asked in table.asked] == ["Bearer from-file", "Bearer from-variable"]
+
+
+def test_a_token_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NATLAB_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(ClientError, match=r"NATLAB_TOKEN_FILE is .*token, which cannot be read"):
+        NatLab()
+
+
+def test_a_server_that_is_away_is_named_with_the_remedy() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused, and nobody else can have it
+        port = taken.getsockname()[1]
+        with NatLab(f"http://127.0.0.1:{port}") as lab, pytest.raises(ServerUnreachable, match=f"{port} .*`natlab up`"):
+            lab.experiments()
+
+
+def test_an_answer_that_is_no_record_says_that_this_is_no_natlab_server() -> None:
+    with (
+        answering({"GET /api/v1/runs/run-1": (200, {"hello": "world"})}) as table,
+        NatLab(table.url) as lab,
+        pytest.raises(ServerUnreachable, match="is no natlab server"),
+    ):
+        lab.run("run-1")
+
+
+def test_an_error_that_is_no_problem_document_keeps_its_status() -> None:
+    with (
+        answering({"GET /api/v1/runs/run-1": (502, b"<html>bad gateway</html>")}) as table,
+        NatLab(table.url) as lab,
+        pytest.raises(ApiError, match="502") as caught,
+    ):
+        lab.run("run-1")
+    assert caught.value.problem.status == 502

@@ -1,0 +1,183 @@
+"""The command line: what it prints, and the status it ends with."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from client.cli import run
+from tests.client.builders import a_comparison, a_run, an_experiment
+from tests.client.http import answering, problem
+
+EXPERIMENT = "name: half\nbudgets:\n  - selector: full\n  - selector: rpc\n    fraction: 0.5\n"
+
+
+@pytest.fixture
+def experiment_file(tmp_path: Path) -> Path:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+def test_launch_sends_the_file_with_its_changed_fields(
+    experiment_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({"POST /api/v1/experiments": (201, an_experiment())}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["launch", str(experiment_file), "--set", "base.steps=7", "--set", "seeds=[0, 1]"]) == 0
+    assert table.asked[0].body["base"]["steps"] == 7
+    assert table.asked[0].body["seeds"] == [0, 1]
+    assert f"{table.url}/experiments/exp-0000000000" in capsys.readouterr().out
+
+
+def test_launch_as_json_prints_the_record_alone(
+    experiment_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({"POST /api/v1/experiments": (201, an_experiment())}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["launch", str(experiment_file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == an_experiment().model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (
+            "name: x\nbudgets: [{selector: rpc, fraction: 1.5}]",
+            r"budgets.0.fraction is 1.5, but .* less than or equal to 1",
+        ),
+        ("name: x\nbudgets: [{selector: rpc, law: uniform, fraction: 0.25}]", "keeps at least half; use 0.5 or more"),
+        ("name: x\nbudget: []\nbudgets: [{selector: full}]", "budget is not a field natlab knows"),
+        ("- a\n- b", "holds list, not a mapping"),
+        ("name: [", "is not valid YAML or JSON"),
+    ],
+)
+def test_bad_input_is_one_sentence_on_stderr_and_status_2(
+    document: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(document)
+    assert run(["launch", str(path)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert re.search(said, printed.err)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("model: {path: /no/such/model}", "model.path is /no/such/model"),
+        ("data: {type: jsonl, path: /no/such/rows.jsonl}", "/no/such/rows.jsonl"),
+        ("steps: 0", "steps is 0"),
+        ("nonsense: 1", "nonsense is not a field natlab knows"),
+    ],
+)
+def test_train_refuses_bad_input_before_it_starts_anything(
+    spec: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(spec)
+    assert run(["train", str(path), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_names_the_file_and_line_of_a_broken_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "1+1", "answer": "#### 2"}\n{"question": "2+2", \n')
+    path = tmp_path / "run.yaml"
+    path.write_text(json.dumps({"data": {"type": "jsonl", "path": str(rows)}}))
+    assert run(["train", str(path), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert str(rows) in error
+    assert "2" in error.replace(str(rows), "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_never_writes_over_an_earlier_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("steps: 1\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "events.jsonl").write_text("")
+    assert run(["train", str(path), "--output", str(tmp_path / "out")]) == 2
+    assert "already holds a run; choose another folder" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "spec.json").exists()
+
+
+def test_an_api_error_is_its_sentence_with_status_2_and_an_absent_broker_status_1(
+    experiment_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    routes = {
+        "POST /api/v1/runs/run-1/stop": (409, problem(409, "illegal_transition", "run-1 has ended; nothing to stop")),
+        "POST /api/v1/experiments": (503, problem(503, "broker_unavailable", "Redis cannot be reached; start it")),
+    }
+    with answering(routes) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["stop", "run-1"]) == 2
+        assert capsys.readouterr().err == "run-1 has ended; nothing to stop\n"
+        assert run(["launch", str(experiment_file)]) == 1
+        assert capsys.readouterr().err == "Redis cannot be reached; start it\n"
+
+
+def test_compare_prints_the_table_and_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({"GET /api/v1/experiments/exp-1/comparison": (200, a_comparison())}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["compare", "exp-1"]) == 0
+    printed = capsys.readouterr().out
+    rows = [" ".join(line.split()) for line in printed.splitlines()]
+    assert rows[1] == "full 81.2% – 100% – – – baseline"
+    assert rows[2] == "truncate · ½ (biased) 79.0% -2.2 points 50% 50% 31% – no claim"
+    assert "Half the tokens, no claim yet" in printed
+    assert "Runs were not on the same hardware." in printed
+
+
+def test_ls_lists_runs_and_an_empty_list_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = an_experiment(a_run(0, state="running", step=4, latest={"eval/accuracy": 0.5}), a_run(1))
+    with answering({"GET /api/v1/experiments": (200, {"items": [running.model_dump(mode="json")]})}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["ls"]) == 0
+        printed = capsys.readouterr().out
+        assert "run-0000000000" in printed
+        assert "4/10" in printed
+        assert "50.0%" in printed
+        table.routes["GET /api/v1/experiments"] = (200, {"items": []})
+        assert run(["ls"]) == 0
+        assert "natlab launch FILE" in capsys.readouterr().out
+        assert run(["ls", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "--seeds", "0,x"], "--seeds is '0,x'"),
+        (["demo", "--seeds", "1,1"], "seeds holds 1 twice"),
+        (["demo", "--steps", "0"], "--steps"),
+        (["launch"], "file"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence_and_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    printed = capsys.readouterr().out
+    for command in ("up", "demo", "train", "launch", "ls", "stop", "compare", "server", "worker", "version"):
+        assert f"\n  {command} " in printed

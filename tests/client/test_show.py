@@ -1,0 +1,54 @@
+"""Progress where there is no terminal: lines that read well in a log."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from client.show import PLAIN_LINE_EVERY_S, ExperimentProgress
+from tests.client.builders import a_run, an_experiment
+
+
+def test_progress_in_a_log_is_a_line_per_change_of_state_and_one_now_and_then() -> None:
+    now = [0.0]
+    log = io.StringIO()
+    with ExperimentProgress(Console(file=log), clock=lambda: now[0]) as progress:
+
+        def at(seconds: float, **run: object) -> list[str]:
+            now[0] = seconds
+            log.truncate(0)
+            log.seek(0)
+            progress(an_experiment(a_run(0, **run)))
+            return log.getvalue().splitlines()
+
+        assert at(0) == ["full                 queued    0/10"]
+        assert at(1) == []
+        assert at(2, state="running") == ["full                 running   0/10"]
+        assert at(3, state="running", step=1) == []
+        assert at(2 + PLAIN_LINE_EVERY_S, state="running", step=5, latest={"reward": 0.5, "eval/accuracy": 0.625}) == [
+            "full                 running   5/10  reward 0.500  accuracy 62.5%"
+        ]
+        assert at(30, state="failed", step=6, reason="nan_loss", message="the loss was NaN at step 6") == [
+            "full                 failed    6/10    the loss was NaN at step 6"
+        ]
+        assert at(60, state="failed", step=6) == []
+
+
+def test_progress_names_the_seed_where_there_are_several() -> None:
+    log = io.StringIO()
+    experiment = an_experiment(a_run(0, seed=3))
+    several = experiment.model_copy(update={"spec": experiment.spec.model_copy(update={"seeds": [3, 4]})})
+    with ExperimentProgress(Console(file=log)) as progress:
+        progress(several)
+    assert log.getvalue().startswith("full · seed 3 ")
+
+
+def test_progress_on_a_terminal_shows_a_bar_per_run() -> None:
+    screen = io.StringIO()
+    with ExperimentProgress(Console(file=screen, force_terminal=True, width=120)) as progress:
+        progress(an_experiment(a_run(0, state="running", step=3, latest={"eval/accuracy": 0.75}), a_run(1)))
+    shown = screen.getvalue()
+    assert "3/10" in shown
+    assert "accuracy 75.0%" in shown
+    assert "rpc · linear · ½" in shown
