@@ -51,16 +51,20 @@ class RunLife:
         self._opened_at = utc_now()
 
     def claim(self, run_id: str, worker_id: str) -> tuple[int, RunSpec]:
-        """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409."""
+        """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
+
+        A worker that asks again before its first heartbeat has not heard the answer, and gets it again.
+        """
         with self._store.change() as (session, changes):
             run = run_row(session, run_id)
             if session.get(WorkerRow, worker_id) is None:
                 raise NotFoundError(f"{worker_id[:80]!r} is no worker; register it with PUT /api/v1/workers/{{id}}")
-            move(run, RunState.RUNNING)
-            run.attempt += 1
-            run.worker_id = worker_id
-            run.started_at = run.heartbeat_at = utc_now()
-            run.step, run.latest = 0, {}
+            if not _was_just_given(run, worker_id):
+                move(run, RunState.RUNNING)
+                run.attempt += 1
+                run.worker_id = worker_id
+                run.started_at = run.heartbeat_at = utc_now()
+                run.step, run.latest = 0, {}
             changes.run_ids.add(run_id)
             return run.attempt, RunSpec.model_validate(run.spec)
 
@@ -138,6 +142,10 @@ class RunLife:
 
 def _stop(run: RunRow) -> None:
     move(run, RunState.STOPPED if run.state == RunState.QUEUED else RunState.STOPPING)
+
+
+def _was_just_given(run: RunRow, worker_id: str) -> bool:
+    return run.state == RunState.RUNNING and run.worker_id == worker_id and run.heartbeat_at == run.started_at
 
 
 def _current(session: Session, run_id: str, attempt: int) -> RunRow:

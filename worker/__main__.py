@@ -1,0 +1,91 @@
+"""`python -m worker`: register with the server, then train what the queue brings until told to leave.
+
+What is wrong at start is one sentence on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import redis
+
+from worker import app, hardware
+from worker.client import ServerClient
+from worker.errors import RefusedError, ServerAwayError, WorkerError
+from worker.identity import take_identity
+from worker.settings import WorkerSettings, without_password
+from worker.supervisor import Supervisor
+
+log = logging.getLogger("worker")
+
+_SERVER_WAIT_S = 60.0
+_REGISTER_S = 10.0
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "celery", "kombu"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Celery takes the signals over
+    try:
+        settings = WorkerSettings.from_env()
+        connection = connect(settings)
+        hostname = socket.gethostname()
+        worker_id = take_identity(settings.home, hostname)
+        client = ServerClient(settings.server_url, settings.token)
+        described = (worker_id, hostname, hardware.report())
+        register(client, described)
+    except WorkerError as error:
+        print(f"natlab worker: {error.message}", file=sys.stderr)
+        return 2
+    leaving = threading.Event()
+    threading.Thread(target=keep_registered, args=(client, described, leaving), daemon=True).start()
+    supervisor = Supervisor(settings, client, connection, worker_id, leaving)
+    print(f"natlab worker {worker_id} takes runs from {settings.server_url}", flush=True)
+    return app.serve(app.make_app(settings.redis_url, supervisor), leaving)
+
+
+def connect(settings: WorkerSettings) -> redis.Redis:
+    """A connection that has answered once."""
+    connection = redis.Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=1.0)
+    try:
+        connection.ping()
+    except (redis.RedisError, OSError) as error:
+        raise WorkerError(
+            f"NATLAB_REDIS_URL is {without_password(settings.redis_url)!r}, but Redis does not answer there "
+            f"({' '.join(str(error).split())}); start it or correct the address"
+        ) from None
+    return connection
+
+
+def register(client: ServerClient, described: tuple[str, str, dict[str, Any]]) -> None:
+    """Make this worker known, waiting for a server that is only just starting."""
+    give_up_at = time.monotonic() + _SERVER_WAIT_S
+    while True:
+        try:
+            return client.register(*described)
+        except ServerAwayError:
+            if time.monotonic() >= give_up_at:
+                raise
+        time.sleep(0.5)
+
+
+def keep_registered(client: ServerClient, described: tuple[str, str, dict[str, Any]], leaving: threading.Event) -> None:
+    """Tell the server now and then that this worker is still there."""
+    while not leaving.wait(_REGISTER_S):
+        try:
+            client.register(*described)
+        except (ServerAwayError, RefusedError) as error:
+            log.warning("%s", error.message)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):  # told to go before Celery listened
+        sys.exit(main())

@@ -1,0 +1,81 @@
+"""The worker's calls to the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+from pydantic import ValidationError
+
+from nat_core.records import Problem
+from worker.errors import RefusedError, ServerAwayError
+
+Outcome = Literal["succeeded", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A run that is ours: the fencing token of every later call, and the spec as JSON."""
+
+    attempt: int
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a heartbeat brought back."""
+
+    stop: bool
+    last_seq: int
+
+
+class ServerClient:
+    """REST calls. Each raises `ServerAwayError` when no answer comes, `RefusedError` when it is a no."""
+
+    def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = url
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=5.0, transport=transport)
+
+    def register(self, worker_id: str, hostname: str, hardware: dict[str, Any]) -> None:
+        self._call("PUT", f"/workers/{worker_id}", {"hostname": hostname, "hardware": hardware})
+
+    def claim(self, run_id: str, worker_id: str) -> Claimed:
+        answer = self._call("POST", f"/runs/{run_id}/claim", {"worker_id": worker_id})
+        return Claimed(attempt=answer["attempt"], spec=answer["spec"])
+
+    def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
+        answer = self._call("POST", f"/runs/{run_id}/heartbeat", {"attempt": attempt, "step": step})
+        return Orders(stop=answer["desired"] == "stop", last_seq=answer["last_seq"])
+
+    def finish(self, run_id: str, attempt: int, outcome: Outcome, reason: str | None, message: str | None) -> None:
+        body = {"attempt": attempt, "outcome": outcome, "reason": reason, "message": message}
+        self._call("POST", f"/runs/{run_id}/finish", body)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise ServerAwayError(
+                f"NATLAB_SERVER_URL is {self._url!r}, but no answer comes from there ({reason}); "
+                "start the server or correct the address"
+            ) from None
+        if response.status_code >= 500:
+            raise ServerAwayError(f"the server answered {method} {path} with {response.status_code}; see its log")
+        if response.is_error:
+            code, detail = _problem(response)
+            raise RefusedError(detail, response.status_code, code)
+        return response.json()
+
+
+def _problem(response: httpx.Response) -> tuple[str, str]:
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        return "http", f"the server answered with status {response.status_code}; see that NATLAB_SERVER_URL is natlab's"
+    return problem.code, problem.detail

@@ -1,0 +1,28 @@
+"""Errors of the worker.
+
+NatlabError
+└── WorkerError          the worker cannot start or go on; its message is one sentence
+    ├── ServerAwayError  the server does not answer now; trying again may help
+    └── RefusedError     the server answered, and said no; `status` and `code` say why
+"""
+
+from __future__ import annotations
+
+from nat_core.errors import NatlabError
+
+
+class WorkerError(NatlabError):
+    code = "worker"
+
+
+class ServerAwayError(WorkerError):
+    code = "server_away"
+
+
+class RefusedError(WorkerError):
+    """`code` is the problem document's."""
+
+    def __init__(self, message: str, status: int, code: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code

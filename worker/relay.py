@@ -1,0 +1,84 @@
+"""From the trainer's `events.jsonl` to the Redis stream, without ever making the trainer wait.
+
+While Redis is away events stay in the file. Should Redis lose what it was given, the server's
+heartbeat answers with the last event it has, and the file is read again from there: storing an
+event twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import redis
+
+from nat_core.events import AnyEvent, StateEvent
+from worker.tail import EventTail
+
+log = logging.getLogger(__name__)
+
+STREAM = "natlab:events"
+_RETRY_S = 3.0
+
+
+class EventRelay:
+    """Carries one attempt's events."""
+
+    def __init__(self, tail: EventTail, connection: redis.Redis, run_id: str, attempt: int) -> None:
+        self._tail = tail
+        self._redis = connection
+        self._run_id = run_id
+        self._attempt = attempt
+        self._unsent: list[AnyEvent] = []
+        self._retry_at = 0.0
+        self._sent = 0
+        self._stored = 0
+        self._sent_at_beat = 0
+        self.step = 0
+        self.ended: StateEvent | None = None
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether the server has every event that was read."""
+        return not self._unsent and self._stored >= self._tail.seq
+
+    def pump(self) -> None:
+        """Send what is new in the file; when Redis is away, keep it and try again later."""
+        while events := self._unsent or self._tail.read():
+            self._note(events)
+            self._unsent = events
+            if not self._send(events):
+                return
+            self._sent = events[-1].seq
+            self._unsent = []
+
+    def confirm(self, stored: int) -> None:
+        """Take in how far the server is; go back if it got nothing new of what was sent a heartbeat ago."""
+        stuck = stored < self._sent_at_beat and stored <= self._stored
+        self._stored = stored
+        self._sent_at_beat = self._sent
+        if stuck:
+            log.warning("%s: the server has events up to %d of %d; sending again", self._run_id, stored, self._sent)
+            self._tail.rewind(stored)
+            self._unsent = []
+            self._sent_at_beat = 0
+
+    def _note(self, events: Sequence[AnyEvent]) -> None:
+        """Progress and end are known here even while Redis is away."""
+        for event in events:
+            self.step = max(self.step, event.step)
+            if isinstance(event, StateEvent) and event.phase == "ended":
+                self.ended = event
+
+    def _send(self, events: Sequence[AnyEvent]) -> bool:
+        if time.monotonic() < self._retry_at:
+            return False
+        text = "[" + ",".join(event.model_dump_json() for event in events) + "]"
+        try:
+            self._redis.xadd(STREAM, {"run": self._run_id, "attempt": str(self._attempt), "events": text})
+        except (redis.RedisError, OSError) as error:
+            log.warning("%s: Redis does not take events (%s); they wait in the file", self._run_id, error)
+            self._retry_at = time.monotonic() + _RETRY_S
+            return False
+        return True

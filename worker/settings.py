@@ -1,0 +1,86 @@
+"""How this worker reaches the server and Redis, and where runs lie, read from the environment once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from worker.errors import WorkerError
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What `NATLAB_*` variables say, and how patient the worker is."""
+
+    home: Path
+    redis_url: str
+    server_url: str = "http://127.0.0.1:8300"
+    token: str | None = field(default=None, repr=False)
+    heartbeat_s: float = 2.0
+    tail_s: float = 0.25
+    stop_grace_s: float = 120.0  # a stopped trainer finishes its step and writes a checkpoint
+    shutdown_grace_s: float = 5.0  # the worker itself was told to go
+
+    @property
+    def runs(self) -> Path:
+        return self.home / "runs"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ) -> WorkerSettings:
+        """Read and check the environment.
+
+        Raises:
+            WorkerError: naming the variable, its value, the rule and the remedy.
+        """
+        redis_url = env.get("NATLAB_REDIS_URL", "")
+        if not redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise WorkerError(
+                f"NATLAB_REDIS_URL is {without_password(redis_url)!r}, but the worker needs a redis:// or unix:// "
+                "address; set it, or start everything with `natlab up`"
+            )
+        server_url = env.get("NATLAB_SERVER_URL") or f"http://127.0.0.1:{env.get('NATLAB_PORT') or '8300'}"
+        if not server_url.startswith(("http://", "https://")):
+            raise WorkerError(
+                f"NATLAB_SERVER_URL is {server_url!r}, but the worker needs an http:// address; correct it"
+            )
+        return cls(
+            home=Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute(),
+            redis_url=redis_url,
+            server_url=server_url.rstrip("/"),
+            token=_token(env),
+            heartbeat_s=_seconds("NATLAB_HEARTBEAT_S", env.get("NATLAB_HEARTBEAT_S") or "2"),
+        )
+
+
+def without_password(url: str) -> str:
+    """The address as it may stand in a message: its password replaced by `***`."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e6:
+        raise WorkerError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
+    return value
+
+
+def _token(env: Mapping[str, str]) -> str | None:
+    token, path = env.get("NATLAB_TOKEN"), env.get("NATLAB_TOKEN_FILE")
+    if not token and path:
+        try:
+            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise WorkerError(
+                f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
+            ) from None
+    return token or None

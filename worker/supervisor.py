@@ -1,0 +1,213 @@
+"""A run from claim to end: one trainer process, its events on their way, its orders from the server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+
+from worker.client import Claimed, ServerClient
+from worker.errors import RefusedError, ServerAwayError
+from worker.relay import EventRelay
+from worker.settings import WorkerSettings
+from worker.tail import EventTail
+from worker.trainer import TRAINER, Ending, TrainerProcess
+
+log = logging.getLogger(__name__)
+
+_STORED_WAIT_S = 30.0  # for the server to store the last events, before the run is called finished
+_RETRY_S = 1.0
+T = TypeVar("T")
+
+
+class Supervisor:
+    """Runs one trainer at a time. `leaving` is set when the worker was told to end."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        client: ServerClient,
+        connection: redis.Redis,
+        worker_id: str,
+        leaving: threading.Event,
+        argv: Sequence[str] = TRAINER,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._redis = connection
+        self._worker_id = worker_id
+        self._leaving = leaving
+        self._argv = argv
+
+    def run(self, run_id: str) -> None:
+        """Claim the run, train it, and say how it ended; a run that somebody else has is left alone."""
+        claimed = self._claim(run_id)
+        if claimed is None:
+            return
+        log.info("%s: attempt %d begins", run_id, claimed.attempt)
+        try:
+            folder = prepare_folder(self._settings.runs / run_id, claimed)
+            trainer = TrainerProcess(self._argv, folder / "spec.json", folder)
+        except OSError as error:
+            message = f"the run's folder {self._settings.runs / run_id} cannot be used ({error}); free or repair it"
+            self._finish(run_id, claimed.attempt, Ending("failed", "disk", message))
+            return
+        relay = EventRelay(EventTail(folder / "events.jsonl"), self._redis, run_id, claimed.attempt)
+        watch = _Watch(self._settings, self._client, run_id, claimed.attempt, trainer, relay, self._leaving)
+        try:
+            ending = watch.until_the_end()
+        finally:
+            trainer.kill()
+        if ending is not None:
+            self._finish(run_id, claimed.attempt, ending)
+
+    def _claim(self, run_id: str) -> Claimed | None:
+        def claim() -> Claimed:
+            return self._client.claim(run_id, self._worker_id)
+
+        try:
+            return self._insist(claim, patience_s=0)
+        except RefusedError as refusal:
+            log.info("%s: left alone: %s", run_id, refusal.message)
+        return None
+
+    def _finish(self, run_id: str, attempt: int, ending: Ending) -> None:
+        def finish() -> bool:
+            message = ending.message[:4000] if ending.message else None
+            self._client.finish(run_id, attempt, ending.outcome, ending.reason, message)
+            return True
+
+        try:
+            told = self._insist(finish, patience_s=3)
+        except RefusedError as refusal:
+            log.warning("%s: its end was refused: %s", run_id, refusal.message)
+        else:
+            log.info("%s: %s%s", run_id, ending.outcome, "" if told else ", but the server does not know")
+
+    def _insist(self, call: Callable[[], T], patience_s: float) -> T | None:
+        """Repeat a call until the server answers; once the worker is leaving, only so much longer."""
+        give_up_at: float | None = None
+        while True:
+            try:
+                return call()
+            except ServerAwayError as error:
+                log.warning("%s", error.message)
+            if self._leaving.is_set():
+                give_up_at = give_up_at or time.monotonic() + patience_s
+                if time.monotonic() >= give_up_at:
+                    return None
+            time.sleep(_RETRY_S)
+
+
+class _Watch:
+    """Looking after one trainer until it has ended."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        client: ServerClient,
+        run_id: str,
+        attempt: int,
+        trainer: TrainerProcess,
+        relay: EventRelay,
+        leaving: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._run_id = run_id
+        self._attempt = attempt
+        self._trainer = trainer
+        self._relay = relay
+        self._leaving = leaving
+        self._next_beat = 0.0
+        self._kill_at: float | None = None
+        self._stop_ordered = False
+        self._evicted = False
+
+    def until_the_end(self) -> Ending | None:
+        """Relay events and obey orders while the trainer lives. None if the attempt is no longer ours."""
+        while not self._trainer.ended():
+            self._relay.pump()
+            self._beat_if_due()
+            if self._evicted:
+                self._trainer.kill()
+            elif self._stop_ordered or self._leaving.is_set():
+                self._bring_to_stop()
+            time.sleep(self._settings.tail_s)
+        self._hand_over_the_rest()
+        return None if self._evicted else self._ending()
+
+    def _beat_if_due(self) -> None:
+        if time.monotonic() < self._next_beat:
+            return
+        try:
+            orders = self._client.heartbeat(self._run_id, self._attempt, self._relay.step)
+        except ServerAwayError as error:
+            log.warning("%s: training goes on: %s", self._run_id, error.message)
+        except RefusedError as refusal:
+            log.warning("%s: the trainer is ended: %s", self._run_id, refusal.message)
+            self._evicted = True
+        else:
+            self._stop_ordered = self._stop_ordered or orders.stop
+            self._relay.confirm(orders.last_seq)
+        self._next_beat = time.monotonic() + self._settings.heartbeat_s
+
+    def _bring_to_stop(self) -> None:
+        """First ask, then insist; less patiently when the worker itself has to go."""
+        grace_s = self._settings.shutdown_grace_s if self._leaving.is_set() else self._settings.stop_grace_s
+        now = time.monotonic()
+        if self._kill_at is None:
+            self._trainer.stop()
+            self._kill_at = now + grace_s
+        self._kill_at = min(self._kill_at, now + grace_s)
+        if now >= self._kill_at:
+            log.warning("%s: the trainer did not stop in time and is killed", self._run_id)
+            self._trainer.kill()
+
+    def _hand_over_the_rest(self) -> None:
+        """Until the server has stored every event, so that a finished run is a complete one."""
+        wait_s = self._settings.shutdown_grace_s / 2 if self._leaving.is_set() else _STORED_WAIT_S
+        give_up_at = time.monotonic() + wait_s
+        while not self._evicted:
+            self._relay.pump()
+            self._next_beat = 0.0
+            self._beat_if_due()
+            if self._relay.all_stored or time.monotonic() >= give_up_at:
+                return
+            time.sleep(self._settings.tail_s)
+
+    def _ending(self) -> Ending:
+        ending = self._trainer.ending(self._relay.ended)
+        if ending.outcome == "succeeded":
+            return ending
+        if self._stop_ordered:
+            if ending.outcome == "failed" and ending.reason == "killed":
+                message = f"it did not end within {self._settings.stop_grace_s:g} s of being asked and was killed"
+                return Ending("stopped", "killed", message)
+            return ending
+        if self._leaving.is_set() and (ending.outcome == "stopped" or ending.reason == "killed"):
+            return Ending("failed", "worker_lost", "the worker was told to end while it ran; launch the run again")
+        return ending
+
+
+def prepare_folder(folder: Path, claimed: Claimed) -> Path:
+    """The run's folder with its spec, and with an earlier attempt's events out of the way."""
+    folder.mkdir(parents=True, exist_ok=True)
+    events = folder / "events.jsonl"
+    if events.exists():
+        number = claimed.attempt - 1
+        while (kept := folder / f"events.{number}.jsonl").exists():
+            number += 1
+        events.rename(kept)
+    spec = folder / "spec.json"
+    beside = folder / "spec.json.new"
+    beside.write_text(json.dumps(claimed.spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(beside, spec)
+    return folder

@@ -1,0 +1,104 @@
+"""One trainer process: started, told to stop, killed, and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nat_core.events import StateEvent
+from worker.client import Outcome
+
+TRAINER = (sys.executable, "-m", "nat_core")
+_EXIT_STOPPED = 3
+_SECRETS = ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE", "NATLAB_REDIS_URL")
+_LAST_BYTES = 4096
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended, as the server is told."""
+
+    outcome: Outcome
+    reason: str | None = None
+    message: str | None = None
+
+
+class TrainerProcess:
+    """A trainer in a session of its own, bound to this worker.
+
+    It holds the read end of a pipe that closes when this worker is gone, whatever killed it; the
+    trainer ends itself then.
+    """
+
+    def __init__(self, argv: Sequence[str], spec: Path, folder: Path) -> None:
+        self._log = folder / "trainer.log"
+        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+        with self._log.open("ab") as printed:
+            self._process = subprocess.Popen(
+                [*argv, str(spec), "--output", str(folder), "--supervised"],
+                stdin=subprocess.PIPE,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """Whether it has ended; if so, nothing of its session is left."""
+        if self._process.returncode is not None:
+            return True
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return False
+        self._kill_group()  # before the wait: until then nobody else can get this process group's number
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return True
+
+    def stop(self) -> None:
+        """Ask it to finish its step, write a checkpoint and end."""
+        if self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it now, with everything it started."""
+        if self._process.returncode is None:
+            self._kill_group()
+
+    def ending(self, event: StateEvent | None) -> Ending:
+        """How it ended: by its own last event, or where it wrote none by its exit status."""
+        if event is not None and event.outcome is not None:
+            return Ending(event.outcome, event.reason, event.message)
+        code = self._process.returncode
+        if code == 0:
+            return Ending("succeeded")
+        if code == _EXIT_STOPPED:
+            return Ending("stopped")
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            reason = "killed" if name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") else "crashed"
+            return Ending("failed", reason, f"the trainer was ended by {name}{self._last_words()}")
+        return Ending("failed", "crashed", f"the trainer ended with status {code}{self._last_words()}")
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _last_words(self) -> str:
+        """The last lines it printed, in one."""
+        with self._log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        last = " | ".join(line.strip() for line in lines[-_LAST_LINES:] if line.strip())
+        return f"; its last lines: {last[-1500:]}" if last else "; it printed nothing"
