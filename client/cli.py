@@ -17,7 +17,14 @@ from typer.exceptions import TyperException
 
 from client.api import ApiError, NatLab, ServerUnreachable
 from client.processes import StopRequested, python_module, stop_signals
-from client.show import ExperimentProgress, print_comparison, print_experiments
+from client.show import (
+    ALIVE_WITHIN_S,
+    ExperimentProgress,
+    print_comparison,
+    print_experiments,
+    print_workers,
+    silent_s,
+)
 from nat_core.errors import NatlabError, SpecError, spec_error_from_validation
 from nat_core.records import ExperimentRecord
 from nat_core.spec import (
@@ -175,6 +182,26 @@ def compare(
         print_json(comparison)
     else:
         print_comparison(out, comparison)
+
+
+@app.command()
+def workers(
+    require: Annotated[
+        str | None, typer.Option(metavar="HOST", help="End with status 1 unless a worker of this host is alive.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List workers, and when each was last heard of."""
+    with NatLab() as lab:
+        found = lab.workers()
+    if as_json:
+        print_json(found)
+    else:
+        print_workers(out, found)
+    alive = [worker for worker in found if worker.hostname == require and silent_s(worker) < ALIVE_WITHIN_S]
+    if require is not None and not alive:
+        complain(f"no worker of host {require} was heard of in the last {ALIVE_WITHIN_S:g} s; see its log")
+        raise typer.Exit(1)
 
 
 @app.command()

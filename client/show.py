@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from nat_core.comparison import CellComparison, Comparison, Estimate, Verdict
-from nat_core.records import ExperimentRecord, RunRecord
+from nat_core.records import ExperimentRecord, RunRecord, WorkerRecord
 
 PLAIN_LINE_EVERY_S = 15.0
+ALIVE_WITHIN_S = 60.0  # a worker tells the server more often than this
 NONE = "–"
 _STATE_STYLES = {"succeeded": "green", "failed": "red", "stopped": "yellow", "running": "cyan", "queued": "dim"}
 _VERDICT_STYLES = {Verdict.NON_INFERIOR: "green", Verdict.INFERIOR: "red", Verdict.INCONCLUSIVE: "yellow"}
@@ -159,3 +161,21 @@ def print_experiments(console: Console, experiments: Sequence[ExperimentRecord])
             accuracy = percent(run.latest.get("eval/accuracy"))
             table.add_row(*first, run.id, run.label, str(run.seed), state, f"{run.step}/{run.steps}", accuracy)
     console.print(table)
+
+
+def print_workers(console: Console, workers: Sequence[WorkerRecord]) -> None:
+    """One row per worker: what it has, what it does, and since when it was silent."""
+    if not workers:
+        console.print("No worker has registered yet; start one with `natlab worker`.", markup=False, highlight=False)
+        return
+    table = Table("Worker", "Host", "GPUs", "Run", "Heard of", box=None, pad_edge=False, header_style="bold")
+    for worker in workers:
+        gpus = worker.hardware.get("gpus") or []
+        names = ", ".join(str(gpu.get("name", "GPU")) for gpu in gpus) or "none"
+        table.add_row(worker.id, worker.hostname, names, worker.run_id or NONE, f"{silent_s(worker):.0f} s ago")
+    console.print(table)
+
+
+def silent_s(worker: WorkerRecord) -> float:
+    """Seconds since the server heard of a worker."""
+    return (datetime.now(UTC) - worker.seen_at).total_seconds()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nat_core.comparison import CellComparison, Comparison, Estimate, Verdict
-from nat_core.records import ExperimentRecord, RunRecord, RunState
+from nat_core.records import ExperimentRecord, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -82,3 +82,9 @@ def a_comparison() -> Comparison:
             ),
         ],
     )
+
+
+def a_worker(hostname: str, silent_s: float = 0) -> WorkerRecord:
+    seen = datetime.now(UTC) - timedelta(seconds=silent_s)
+    hardware = {"gpus": [{"index": 0, "name": "H200", "memory_gib": 139.0}]}
+    return WorkerRecord(id=f"{hostname}-1", hostname=hostname, hardware=hardware, registered_at=NOW, seen_at=seen)

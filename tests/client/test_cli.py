@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.cli import run
-from tests.client.builders import a_comparison, a_run, an_experiment
+from tests.client.builders import a_comparison, a_run, a_worker, an_experiment
 from tests.client.http import answering, problem
 
 EXPERIMENT = "name: half\nbudgets:\n  - selector: full\n  - selector: rpc\n    fraction: 0.5\n"
@@ -157,6 +157,17 @@ def test_ls_lists_runs_and_an_empty_list_says_what_to_do(
         assert json.loads(capsys.readouterr().out) == []
 
 
+def test_workers_are_listed_and_a_silent_one_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({"GET /api/v1/workers": (200, [a_worker("box-a"), a_worker("box-b", silent_s=300)])}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["workers", "--require", "box-a"]) == 0
+        assert "H200" in capsys.readouterr().out
+        assert run(["workers", "--require", "box-b"]) == 1
+        assert capsys.readouterr().err == "no worker of host box-b was heard of in the last 60 s; see its log\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -179,5 +190,5 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
 def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     printed = capsys.readouterr().out
-    for command in ("up", "demo", "train", "launch", "ls", "stop", "compare", "server", "worker", "version"):
+    for command in ("up", "demo", "train", "launch", "ls", "stop", "compare", "server", "worker", "workers", "version"):
         assert f"\n  {command} " in printed

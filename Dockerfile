@@ -1,0 +1,50 @@
+# Two images from one source: `server` is small and has no torch; `worker` is built on the vLLM image,
+# whose torch and CUDA it keeps. Both run as user 10001.
+#
+#   docker compose build
+
+ARG PYTHON_IMAGE=python:3.12-slim
+ARG VLLM_IMAGE=vllm/vllm-openai:v0.33.0
+
+# --- server ---------------------------------------------------------------------------------------
+FROM ${PYTHON_IMAGE} AS server
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN useradd --uid 10001 --create-home natlab \
+ && install -d -o natlab -g natlab -m 0750 /var/lib/natlab
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY scripts/with-redis-password.sh scripts/
+COPY nat_core nat_core
+COPY server server
+COPY worker worker
+COPY web web
+COPY client client
+RUN pip install -c constraints.txt ".[server]"
+USER 10001:10001
+ENV NATLAB_HOME=/var/lib/natlab
+EXPOSE 8300
+ENTRYPOINT ["/app/scripts/with-redis-password.sh"]
+CMD ["python3", "-P", "-m", "server"]
+
+# --- worker ---------------------------------------------------------------------------------------
+FROM ${VLLM_IMAGE} AS worker
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_BREAK_SYSTEM_PACKAGES=1
+USER root
+RUN useradd --uid 10001 --create-home natlab \
+ && install -d -o natlab -g natlab -m 0750 /var/lib/natlab /var/cache/huggingface
+WORKDIR /app
+COPY pyproject.toml README.md LICENSE ./
+COPY scripts/with-redis-password.sh scripts/
+COPY nat_core nat_core
+COPY server server
+COPY worker worker
+COPY web web
+COPY client client
+# The image's own versions are the constraint: its kernels are built for them.
+RUN python3 -m pip freeze | grep -E '^[A-Za-z0-9._-]+==' > /tmp/image.txt \
+ && python3 -m pip install -c /tmp/image.txt ".[trainer,worker]" \
+ && rm /tmp/image.txt
+USER 10001:10001
+ENV NATLAB_HOME=/var/lib/natlab HF_HOME=/var/cache/huggingface
+ENTRYPOINT ["/app/scripts/with-redis-password.sh"]
+CMD ["python3", "-P", "-m", "worker"]
