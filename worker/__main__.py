@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -22,6 +23,7 @@ from worker.errors import RefusedError, ServerAwayError, WorkerError
 from worker.identity import take_identity
 from worker.settings import WorkerSettings, without_password
 from worker.supervisor import Supervisor
+from worker.trainer import TRAINER
 
 log = logging.getLogger("worker")
 
@@ -29,7 +31,8 @@ _SERVER_WAIT_S = 60.0
 _REGISTER_S = 10.0
 
 
-def main() -> int:
+def main(trainer: Sequence[str] = TRAINER) -> int:
+    """Run the worker; `trainer` is the command that gets a spec file and starts training."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
     for noisy in ("httpx", "celery", "kombu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -47,7 +50,7 @@ def main() -> int:
         return 2
     leaving = threading.Event()
     threading.Thread(target=keep_registered, args=(client, described, leaving), daemon=True).start()
-    supervisor = Supervisor(settings, client, connection, worker_id, leaving)
+    supervisor = Supervisor(settings, client, connection, worker_id, leaving, trainer)
     print(f"natlab worker {worker_id} takes runs from {settings.server_url}", flush=True)
     return app.serve(app.make_app(settings.redis_url, supervisor), leaving)
 

@@ -35,14 +35,16 @@ def make_app(redis_url: str, supervisor: Supervisor) -> Celery:
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
     )
 
     app.task(supervisor.run, name=TASK)
     return app
+
+
+def keep_logging(**_: Any) -> None:
+    """A receiver of this signal is Celery's way to say: leave logging as it is set up."""
 
 
 def serve(app: Celery, leaving: threading.Event) -> int:
@@ -52,6 +54,7 @@ def serve(app: Celery, leaving: threading.Event) -> int:
         leaving.set()
 
     signals.worker_shutting_down.connect(leave, weak=False)
+    signals.setup_logging.connect(keep_logging, weak=False)
     # Running as root, as containers do, is dangerous with pickled messages; these are JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
@@ -61,7 +64,6 @@ def serve(app: Celery, leaving: threading.Event) -> int:
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
-        loglevel="WARNING",
         quiet=True,
     )
     worker.start()
