@@ -10,8 +10,8 @@ from nat_core.version import __version__
 from web import assets, formatting
 from web.badges import state_badge, verdict_badge
 
-_FILTERS = ("number", "signed", "significant", "percent", "points", "count", "clock", "duration", "ago")
-_FILTERS += ("interval", "plus_minus", "change", "plural")
+_FILTERS = ["number", "signed", "significant", "percent", "points", "count", "clock", "duration", "ago"]
+_FILTERS += ["interval", "plus_minus", "change", "plural"]
 
 
 def _environment() -> Environment:

@@ -1,0 +1,229 @@
+"""The launch form, drawn from the spec's own schema: help, bounds, choices and defaults stand there once.
+
+Every control is known by its JSON pointer into `ExperimentSpec`; the browser builds the document
+from the pointers, and the server's faults find their control by the same pointers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from nat_core.spec import ExperimentSpec
+
+_LABELS = {
+    "/name": "Question",
+    "/base/model/path": "Model",
+    "/base/data/path": "Training rows (JSON lines)",
+    "/base/rollout/num_prompts": "Prompts per step",
+    "/base/rollout/num_generations": "Completions per prompt",
+    "/base/rollout/max_completion_length": "Longest completion, tokens",
+    "/base/evaluation/every": "Evaluate every … steps",
+    "/base/evaluation/num_prompts": "Held-out prompts",
+    "/base/evaluation/num_samples": "Samples per prompt",
+    "/margin": "Margin",
+}
+MAIN = (
+    "/name",
+    "/base/model/path",
+    "/base/steps",
+    "/base/rollout/num_prompts",
+    "/base/rollout/num_generations",
+    "/base/rollout/max_completion_length",
+    "/base/optim/learning_rate",
+    "/base/evaluation/every",
+    "/base/evaluation/num_prompts",
+    "/base/evaluation/num_samples",
+    "/margin",
+)
+DATA_TYPES = {"demo_arithmetic": "Built-in arithmetic", "jsonl": "JSON-lines file"}
+_NEVER = ("/base/data", "/base/budget", "/base/seed")  # drawn apart, or set by the experiment
+_KINDS = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "string"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One control. `kind` is integer, number, string or boolean; a field with `choices` is a list to pick from."""
+
+    pointer: str
+    name: str
+    label: str
+    help: str
+    kind: str
+    bounds: str
+    choices: tuple[str, ...]
+    nullable: bool
+    default: str
+    value: str
+    long: bool
+
+    @property
+    def id(self) -> str:
+        return "f" + self.pointer.replace("/", "-")
+
+
+@dataclass(frozen=True)
+class BudgetField:
+    """A control of a budget row, shown for the selectors that have the field."""
+
+    name: str
+    selectors: tuple[str, ...]
+    field: Field
+
+
+@dataclass(frozen=True)
+class LaunchForm:
+    """Everything the template draws."""
+
+    main: dict[str, Field]
+    data_type: str
+    data: dict[str, list[Field]]
+    budgets: list[dict[str, Any]]
+    selectors: dict[str, str]
+    budget_fields: list[BudgetField]
+    baseline: int
+    seeds: str
+    tags: str
+    expert: list[tuple[str, str, list[Field]]]
+
+
+def launch_form(spec: ExperimentSpec) -> LaunchForm:
+    """The form filled with a spec: the demo's, or that of the experiment being cloned."""
+    document = spec.model_dump(mode="json")
+    budgets = [{name: _text(value) for name, value in budget.items()} for budget in document["budgets"]]
+    members = _union("/budgets/0")
+    return LaunchForm(
+        main={pointer: _field(pointer, document) for pointer in MAIN},
+        data_type=document["base"]["data"]["type"],
+        data={tag: _members_fields(tag, document) for tag in DATA_TYPES},
+        budgets=budgets,
+        selectors={tag: str(schema.get("description", "")) for tag, schema in members.items()},
+        budget_fields=_budget_fields(members),
+        baseline=spec.baseline,
+        seeds=", ".join(str(seed) for seed in spec.seeds),
+        tags=", ".join(spec.tags),
+        expert=_expert_sections(document),
+    )
+
+
+def _members_fields(tag: str, document: Mapping[str, Any]) -> list[Field]:
+    schema = _union("/base/data")[tag]
+    data = document["base"]["data"]
+    values = data if data["type"] == tag else {}
+    return [
+        _make_field(f"/base/data/{name}", part, values.get(name, part.get("default")))
+        for name, part in schema["properties"].items()
+        if name != "type"
+    ]
+
+
+def _budget_fields(members: Mapping[str, Any]) -> list[BudgetField]:
+    """Fields of any selector that leave a choice; one that can have a single value is not asked for."""
+    found: dict[str, list[str]] = {}
+    schemas: dict[str, Any] = {}
+    for tag, schema in members.items():
+        for name, part in schema["properties"].items():
+            if name != "selector" and "const" not in part:
+                found.setdefault(name, []).append(tag)
+                schemas.setdefault(name, part)
+    return [
+        BudgetField(name, tuple(tags), _make_field(f"/{name}", schemas[name], schemas[name].get("default")))
+        for name, tags in found.items()
+    ]
+
+
+def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[Field]]]:
+    """Every other field of the base run, by section, then those of the experiment itself."""
+    sections = []
+    base = _deref(_schema()["properties"]["base"])
+    for name, part in base["properties"].items():
+        section = _deref(part)
+        pointer = f"/base/{name}"
+        if pointer in _NEVER or "properties" not in section:
+            continue
+        leaves = [f"{pointer}/{leaf}" for leaf, schema in section["properties"].items() if "const" not in schema]
+        fields = [_field(leaf, document) for leaf in leaves if leaf not in MAIN]
+        if fields:
+            sections.append((name.capitalize(), str(section.get("description", "")), fields))
+    own = [_field("/notes", document)]
+    return [*sections, ("Experiment", "", own)]
+
+
+def _field(pointer: str, document: Mapping[str, Any]) -> Field:
+    value: Any = document
+    schema: Any = _schema()
+    for part in pointer.split("/")[1:]:
+        value = value[part]
+        schema = _deref(schema)["properties"][part]
+    return _make_field(pointer, schema, value)
+
+
+def _make_field(pointer: str, schema: Mapping[str, Any], value: Any) -> Field:
+    options = schema.get("anyOf", [schema])
+    core = next((option for option in options if option.get("type") != "null"), schema)
+    merged = {**core, **{key: item for key, item in schema.items() if key != "anyOf"}}
+    name = pointer.rsplit("/", 1)[1]
+    return Field(
+        pointer=pointer,
+        name=name,
+        label=_LABELS.get(pointer, name.replace("_", " ").capitalize()),
+        help=str(merged.get("description", "")),
+        kind=_KINDS.get(str(merged.get("type")), "string"),
+        bounds=bounds_text(merged),
+        choices=tuple(str(choice) for choice in merged.get("enum", ())),
+        nullable=len(options) > 1,
+        default=_text(schema.get("default")),
+        value=_text(value),
+        long=merged.get("maxLength", 0) >= 20_000,
+    )
+
+
+def bounds_text(schema: Mapping[str, Any]) -> str:
+    """The bounds in words: `1 to 4,096`, `above 0, at most 1`; empty where there are none."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        return f"{low:,} to {high:,}"
+    parts = [
+        f"{words} {bound:,}"
+        for words, bound in (("at least", low), ("above", above), ("at most", high), ("below", below))
+        if bound is not None
+    ]
+    return ", ".join(parts)
+
+
+def _text(value: Any) -> str:
+    """A value as it stands in a control; what is not set is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return ExperimentSpec.model_json_schema()
+
+
+def _deref(schema: Mapping[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref")
+    if reference is None:
+        return dict(schema)
+    found = _schema()["$defs"][reference.rsplit("/", 1)[1]]
+    return {**found, **{key: item for key, item in schema.items() if key != "$ref"}}
+
+
+def _union(pointer: str) -> dict[str, dict[str, Any]]:
+    """Members of the tagged union at a pointer, by tag."""
+    schema: dict[str, Any] = _schema()
+    for part in pointer.split("/")[1:]:
+        schema = _deref(schema)
+        schema = schema["items"] if part.isdigit() else schema["properties"][part]
+    mapping: Mapping[str, str] = schema["discriminator"]["mapping"]
+    return {tag: _deref({"$ref": reference}) for tag, reference in mapping.items()}

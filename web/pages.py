@@ -1,0 +1,133 @@
+"""Each page as a function from records to HTML text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from nat_core.comparison import Comparison
+from nat_core.events import METRICS
+from nat_core.records import ExperimentRecord, Page, RunDetail, RunRecord, WorkerRecord
+from nat_core.spec import ExperimentSpec, demo_experiment
+from web import views
+from web.figure_sets import BIASED_SELECTORS
+from web.figures import X_AXES
+from web.form import DATA_TYPES, launch_form
+from web.templating import render
+from web.tokens import SampleChoice
+
+TABS = {"overview": "Overview", "tokens": "Tokens", "logs": "Logs", "config": "Config"}
+X_WORDS = {"step": "step", "tokens_selected": "tokens trained on", "update_s": "update seconds"}
+
+
+def experiments_page(
+    page: Page[ExperimentRecord], answers: Mapping[str, str], archived: bool, here: str, server_url: str
+) -> str:
+    """The table of experiments. `answers` holds each one's headline."""
+    rows = [
+        {"experiment": item, "answer": answers[item.id], "progress": views.experiment_progress(item)}
+        for item in page.items
+    ]
+    return render(
+        "experiments.html",
+        section="experiments",
+        rows=rows,
+        archived=archived,
+        here=here,
+        next_cursor=page.next_cursor,
+        curl=launch_command(server_url),
+        biased=BIASED_SELECTORS,
+    )
+
+
+def launch_command(server_url: str) -> str:
+    """The demo's launch as one command."""
+    demo = demo_experiment()
+    document = {
+        "name": demo.name,
+        "base": demo.base.model_dump(mode="json", exclude_unset=True),
+        "budgets": [budget.model_dump(mode="json") for budget in demo.budgets],
+        "seeds": demo.seeds,
+    }
+    body = json.dumps(document, indent=1, ensure_ascii=False).replace("'", "'\\''")
+    return f"curl -X POST {server_url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
+
+
+def experiment_page(experiment: ExperimentRecord, comparison: Comparison) -> str:
+    """The answer, what it cost, the budgets, the curves."""
+    base = comparison.baseline
+    return render(
+        "experiment.html",
+        section="experiments",
+        experiment=experiment,
+        comparison=comparison,
+        facts=views.experiment_facts(experiment),
+        overall=views.experiment_progress(experiment),
+        active=any(views.is_active(run) for run in experiment.runs),
+        baseline_label=comparison.cells[base].label,
+        cells=[comparison.cells[base], *(cell for cell in comparison.cells if cell.cell != base)],
+        best=views.leanest(comparison),
+        savings_of=views.savings_cell(comparison),
+        runs=sorted(experiment.runs, key=lambda run: (run.seed, run.cell)),
+        seconds=views.run_seconds,
+        cost_axes=X_AXES,
+        x_words=X_WORDS,
+        open_charts=views.EXPERIMENT_CHARTS,
+        groups=views.more_charts(views.EXPERIMENT_CHARTS),
+        metrics=METRICS,
+        biased=BIASED_SELECTORS,
+        spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
+        hardware=sorted({text for run in experiment.runs if (text := views.hardware_text(run.hardware))}),
+    )
+
+
+def run_page(
+    run: RunDetail,
+    experiment: ExperimentRecord,
+    baseline: RunRecord | None,
+    tiles: Sequence[views.Tile],
+    tab: str,
+    here: str,
+    choice: SampleChoice | None = None,
+    log_text: str = "",
+) -> str:
+    """One run: state and progress, its figures in brief, then the chosen tab."""
+    return render(
+        "run.html",
+        section="experiments",
+        run=run,
+        experiment=experiment,
+        base_label=baseline.label if baseline else "",
+        how_far=views.run_progress(run),
+        active=views.is_active(run),
+        tiles=tiles,
+        tabs=TABS,
+        tab=tab,
+        here=here,
+        siblings=sorted(experiment.runs, key=lambda other: (other.seed, other.cell)),
+        open_charts=views.RUN_CHARTS,
+        groups=views.more_charts(views.RUN_CHARTS),
+        metrics=METRICS,
+        biased=BIASED_SELECTORS,
+        choice=choice,
+        log_text=log_text,
+        spec_yaml=views.as_yaml(run.spec.model_dump(mode="json")),
+        hardware=run.hardware or {},
+    )
+
+
+def launch_page(spec: ExperimentSpec, cloned_from: ExperimentRecord | None) -> str:
+    """The launch form, filled with a spec."""
+    return render(
+        "launch.html", section="experiments", form=launch_form(spec), data_types=DATA_TYPES, cloned_from=cloned_from
+    )
+
+
+def workers_page(workers: Sequence[tuple[WorkerRecord, RunRecord | None]]) -> str:
+    """Who trains, on what, and at what."""
+    rows = [(worker, views.hardware_text(worker.hardware), run) for worker, run in workers]
+    return render("workers.html", section="workers", workers=rows)
+
+
+def not_found_page(detail: str) -> str:
+    return render("error.html", section="", title="Not found", detail=detail[0].upper() + detail[1:] + ".")

@@ -1,0 +1,145 @@
+// Draws the figures that the server builds. A chart is fetched when it comes near the view, all that
+// are due in one request, and keeps the reader's zoom when its numbers change.
+import { currentTheme } from "./theme.js";
+
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+const NARROW = 620;
+const near = new Set();
+const hiddenCells = new Set();
+const params = new Map();
+const charts = new Map(); // element -> the chart as the server sent it
+let plotly = null;
+let fetching = false;
+let again = false;
+
+function loadPlotly() {
+  plotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = document.body.dataset.plotly;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => reject(new Error("Plotly's script could not be loaded"));
+    document.head.append(script);
+  });
+  return plotly;
+}
+
+function figuresUrl(elements) {
+  const query = new URLSearchParams(params);
+  query.set("theme", currentTheme());
+  if (innerWidth < NARROW) query.set("compact", "1");
+  query.set("names", [...new Set(elements.map((element) => element.dataset.chart))].join(","));
+  return `${document.body.dataset.figures}?${query}`;
+}
+
+// Fetches and draws these charts; while a request is out, what comes due waits for the next one.
+async function update(elements) {
+  const due = elements ?? [...near].filter((element) => element.isConnected);
+  if (!due.length) return;
+  if (fetching) {
+    again = true;
+    return;
+  }
+  fetching = true;
+  try {
+    const [response] = await Promise.all([fetch(figuresUrl(due)), loadPlotly()]);
+    if (response.ok) {
+      const answer = await response.json();
+      for (const element of due) {
+        const chart = answer.figures[element.dataset.chart];
+        if (chart) await draw(element, chart);
+      }
+    }
+  } catch {
+    // The page keeps what it shows; the next event tries again.
+  } finally {
+    fetching = false;
+  }
+  if (again) {
+    again = false;
+    update();
+  }
+}
+
+async function draw(element, chart) {
+  charts.set(element, chart);
+  const panel = element.closest(".chart");
+  const note = panel.querySelector(".plot-note");
+  const caption = panel.querySelector("[data-caption]");
+  const empty = chart.num_points === 0;
+  element.classList.toggle("nothing", empty);
+  element.dataset.points = chart.num_points;
+  element.setAttribute("aria-label", chart.summary);
+  note.hidden = !empty;
+  note.textContent = empty ? chart.summary : "";
+  if (caption) caption.textContent = chart.caption;
+  fillTable(panel.querySelector(".plot-data"), chart.table);
+  if (empty) return;
+  const data = chart.figure.data.map((trace) =>
+    element.dataset.chart !== "savings" && hiddenCells.has(String(trace.meta?.cell)) ? { ...trace, visible: false } : trace,
+  );
+  await window.Plotly.react(element, data, chart.figure.layout, CONFIG);
+}
+
+function fillTable(details, { columns, rows }) {
+  details.hidden = !rows.length;
+  const table = document.createElement("table");
+  const line = (cells, tag) => {
+    const tr = document.createElement("tr");
+    for (const [index, text] of cells.entries()) {
+      const cell = document.createElement(tag === "td" && index === 0 ? "th" : tag);
+      if (cell.tagName === "TH") cell.scope = tag === "td" ? "row" : "col";
+      cell.textContent = text;
+      tr.append(cell);
+    }
+    return tr;
+  };
+  table.createTHead().append(line(columns, "th"));
+  table.createTBody().append(...rows.map((row) => line(row, "td")));
+  details.lastElementChild.replaceChildren(table);
+}
+
+function choose(button) {
+  params.set(button.dataset.param, button.dataset.value);
+  for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
+  update();
+}
+
+function toggleCell(chip) {
+  const shown = chip.getAttribute("aria-pressed") !== "true";
+  chip.setAttribute("aria-pressed", String(shown));
+  if (shown) hiddenCells.delete(chip.dataset.cell);
+  else hiddenCells.add(chip.dataset.cell);
+  for (const [element, chart] of charts) if (element.isConnected && window.Plotly) draw(element, chart);
+}
+
+function watch(observer) {
+  for (const element of document.querySelectorAll("[data-chart]")) observer.observe(element);
+}
+
+export function startCharts() {
+  if (!document.body.dataset.figures) return;
+  const observer = new IntersectionObserver(
+    (entries) => {
+      const fresh = entries.filter((entry) => entry.isIntersecting && !near.has(entry.target)).map((entry) => entry.target);
+      for (const entry of entries) entry.isIntersecting ? near.add(entry.target) : near.delete(entry.target);
+      if (fresh.length) update(fresh);
+    },
+    { rootMargin: "300px" },
+  );
+  watch(observer);
+  document.addEventListener("natlab:metrics", () => update());
+  document.addEventListener("natlab:theme", () => update());
+  document.addEventListener("click", (event) => {
+    const param = event.target.closest("[data-param]");
+    const chip = event.target.closest(".legend [data-cell]");
+    if (param) choose(param);
+    if (chip) toggleCell(chip);
+  });
+  let wide = innerWidth >= NARROW;
+  addEventListener("resize", () => {
+    if (wide !== innerWidth >= NARROW) {
+      wide = !wide;
+      update();
+    }
+  });
+}

@@ -1,0 +1,101 @@
+// One event stream a tab. What it says is passed on as two events: `natlab:refresh` (htmx fetches the
+// page's live parts) and `natlab:metrics` (charts fetch their figures), never more often than once a second.
+import { announce } from "./messages.js";
+
+const APART_MS = 1000;
+const POLL_MS = 5000;
+const states = new Map();
+let source = null;
+let poll = null;
+
+// Calls at most once in APART_MS; a call that comes too early is made later, not dropped.
+function spaced(call) {
+  let last = 0;
+  let timer = null;
+  return () => {
+    if (timer) return;
+    timer = setTimeout(
+      () => {
+        timer = null;
+        last = Date.now();
+        call();
+      },
+      Math.max(0, last + APART_MS - Date.now()),
+    );
+  };
+}
+
+const refresh = spaced(() => document.body.dispatchEvent(new CustomEvent("natlab:refresh")));
+const metrics = spaced(() => document.dispatchEvent(new CustomEvent("natlab:metrics")));
+
+function both() {
+  refresh();
+  metrics();
+}
+
+function onRun(event) {
+  const run = JSON.parse(event.data);
+  const before = states.get(run.id);
+  if (before && before !== run.state) announce(`${run.label}, seed ${run.seed}: ${run.state}`);
+  states.set(run.id, run.state);
+  refresh();
+}
+
+function show(tone, word) {
+  const pill = document.getElementById("live");
+  pill.hidden = false;
+  if (pill.lastElementChild.textContent === word) return;
+  pill.className = `pill ${tone}`;
+  pill.lastElementChild.textContent = word;
+}
+
+function open(url) {
+  source = new EventSource(url);
+  let opened = false;
+  source.addEventListener("open", () => {
+    show("good", "live");
+    clearInterval(poll);
+    if (opened) both(); // what was said while the line was down
+    opened = true;
+  });
+  source.addEventListener("error", () => {
+    show("warn", "reconnecting");
+    if (source && source.readyState === EventSource.CLOSED) {
+      clearInterval(poll);
+      poll = setInterval(both, POLL_MS);
+    }
+  });
+  source.addEventListener("run", onRun);
+  source.addEventListener("metrics", both);
+  source.addEventListener("resync", both);
+}
+
+function close() {
+  source?.close();
+  source = null;
+  clearInterval(poll);
+}
+
+// A part whose new text equals the old one stays as it is: selections and open menus survive.
+function keepUnchanged() {
+  document.body.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    const fresh = fragment.firstElementChild;
+    const busy = target.querySelector("details.menu[open]");
+    if (fresh && (busy || target.innerHTML === fresh.innerHTML)) event.detail.shouldSwap = false;
+  });
+}
+
+export function startLive() {
+  const url = document.body.dataset.stream;
+  if (!url) return;
+  keepUnchanged();
+  open(url);
+  document.addEventListener("visibilitychange", () => {
+    close();
+    if (document.hidden) return;
+    open(url);
+    both();
+  });
+  addEventListener("pagehide", close);
+}
