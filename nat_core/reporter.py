@@ -17,9 +17,11 @@ class Reporter:
     """Numbers, dates and writes events, then hands them to `sink`."""
 
     def __init__(self, path: Path, sink: Sink | None = None) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        """Open or go on with `path`; numbering continues after the events already there."""
+        self._file = path.open("a+", encoding="utf-8")
+        self._file.seek(0)
+        self._seq = sum(1 for _ in self._file)
         self._sink = sink
-        self._seq = 0
         self.step = 0
 
     def emit(self, kind: type[E], **fields: Any) -> E:

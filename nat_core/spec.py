@@ -117,7 +117,7 @@ class ExactMatch(Section):
 
     type: Literal["exact_match"] = "exact_match"
     answer_pattern: str = Field(
-        r"####\s*(.+)",
+        r"####\s*([^#\n]+)",
         min_length=1,
         max_length=500,
         description="Regular expression whose first group is the answer; the last match in the text counts. "

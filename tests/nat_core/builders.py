@@ -1,0 +1,70 @@
+"""Small real things for tests: batches, models, specs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from nat_core.demo.pretrain import build_tokenizer
+from nat_core.model import Policy
+from nat_core.spec import ModelSpec, RunSpec, parse_run_spec
+from nat_core.update import CompletionBatch
+
+
+def tiny_model(vocabulary_size: int, seed: int = 0, tied: bool = False) -> Qwen3ForCausalLM:
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=vocabulary_size,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float64, tied: bool = False) -> Policy:
+    tokenizer = build_tokenizer()
+    model = tiny_model(len(tokenizer), seed, tied)
+    torch.nn.Module.to(model, dtype)
+    return Policy(model, tokenizer, torch.device("cpu"), ModelSpec())
+
+
+def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:
+    tokenizer = tokenizer or build_tokenizer()
+    tiny_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def batch(
+    prompt_lengths: list[int], lengths: list[int], advantages: list[float], truncated: list[bool] | None = None
+) -> CompletionBatch:
+    generator = torch.Generator().manual_seed(7)
+
+    def tokens(count: int) -> torch.Tensor:
+        return torch.randint(2, 20, (count,), generator=generator)
+
+    return CompletionBatch(
+        prompts=[tokens(n) for n in prompt_lengths],
+        completions=[tokens(n) for n in lengths],
+        advantages=torch.tensor(advantages, dtype=torch.float64),
+        truncated=torch.tensor(truncated or [False] * len(lengths)),
+    )
+
+
+def run_spec(**sections: object) -> RunSpec:
+    return parse_run_spec(sections)
+
+
+def gradients(policy: Policy) -> torch.Tensor:
+    return torch.cat([parameter.grad.flatten().clone() for parameter in policy.parameters])  # type: ignore[union-attr]

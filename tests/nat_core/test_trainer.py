@@ -1,0 +1,211 @@
+"""The loop end to end on small real models: events, resume, stop, failure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from transformers import PreTrainedTokenizerFast
+
+import nat_core.trainer as trainer_module
+from nat_core.checkpoint import list_checkpoints, verify_checkpoint
+from nat_core.errors import CheckpointError
+from nat_core.events import (
+    AnyEvent,
+    CheckpointEvent,
+    EvaluationEvent,
+    MetricsEvent,
+    SampleEvent,
+    StateEvent,
+    parse_event,
+)
+from nat_core.spec import RunSpec
+from nat_core.trainer import Trainer, TrainResult, combined, stream_seed
+from nat_core.update import UpdateStats
+from tests.nat_core.builders import run_spec, save_tiny_model
+
+OUR_ROWS = Path(__file__).parents[1] / "data" / "gsm8k" / "train.jsonl"
+
+
+def demo_spec(**changes: object) -> RunSpec:
+    """The demo at a size that trains a step in a second."""
+    return run_spec(
+        **{
+            "data": {"type": "demo_arithmetic", "min_operations": 1, "max_operations": 3},
+            "rollout": {"num_prompts": 4, "num_generations": 6, "max_completion_length": 32},
+            "evaluation": {"num_prompts": 4, "num_samples": 2, "every": 0},
+            "optim": {"learning_rate": 1e-4},
+            "resources": {"num_threads": 1},
+            "steps": 3,
+        }
+        | changes
+    )
+
+
+def train(spec: RunSpec, folder: Path, **arguments: object) -> tuple[TrainResult, list[AnyEvent]]:
+    events: list[AnyEvent] = []
+    result = Trainer(spec, folder, sink=events.append, **arguments).train()  # type: ignore[arg-type]
+    return result, events
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(list_checkpoints(folder / "checkpoints")[-1] / "model" / "model.safetensors")
+
+
+def test_a_run_reports_every_step_and_ends_well(tmp_path: Path) -> None:
+    result, events = train(demo_spec(), tmp_path)
+    assert result == TrainResult("succeeded", 3)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [parse_event(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == events
+    steps = [event for event in events if isinstance(event, MetricsEvent) and "reward" in event.values]
+    assert [event.step for event in steps] == [1, 2, 3]
+    assert isinstance(events[0], StateEvent) and events[0].hardware and events[0].hardware["threads"] == 1
+    assert isinstance(events[-1], StateEvent) and events[-1].outcome == "succeeded"
+    evaluations = [event for event in events if isinstance(event, EvaluationEvent)]
+    assert [event.step for event in evaluations] == [0, 3]
+    assert evaluations[0].accuracy == sum(evaluations[0].correct) / 8
+    for event in steps:
+        tokens = event.values
+        assert tokens["tokens/selected"] <= tokens["tokens/live"] <= tokens["tokens/generated"]  # type: ignore[operator]
+        assert tokens["timing_s/forward_backward"] <= tokens["timing_s/update"] <= tokens["timing_s/step"]  # type: ignore[operator]
+
+
+def test_samples_show_what_the_budget_did(tmp_path: Path) -> None:
+    _, events = train(demo_spec(budget={"selector": "rpc", "fraction": 0.5}), tmp_path)
+    samples = [event for event in events if isinstance(event, SampleEvent)]
+    assert samples
+    for sample in samples:
+        count = len(sample.tokens)
+        assert len(sample.keep) == len(sample.inclusion_prob) == count
+        assert sample.keep == sorted(sample.keep, reverse=True)  # a prefix
+        assert sample.inclusion_prob == sorted(sample.inclusion_prob, reverse=True)
+        assert sample.advantage != 0
+
+
+@pytest.mark.parametrize("budget", [{"selector": "full"}, {"selector": "urs"}, {"selector": "rpc"}], ids=str)
+def test_two_steps_and_a_resume_equal_four_straight(tmp_path: Path, budget: dict[str, str]) -> None:
+    spec = demo_spec(budget=budget, steps=4, optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"})
+    _, straight = train(spec, tmp_path / "straight")
+    asked = iter([False, False, True])
+    stopped, _ = train(spec, tmp_path / "broken", should_stop=lambda: next(asked))
+    assert stopped == TrainResult("stopped", 2)
+    _, resumed = train(spec, tmp_path / "broken", resume=True)
+    lines = (tmp_path / "broken" / "events.jsonl").read_text().splitlines()
+    assert [parse_event(line).seq for line in lines] == list(range(1, len(lines) + 1))
+    one, two = weights(tmp_path / "straight"), weights(tmp_path / "broken")
+    assert all(one[name].equal(two[name]) for name in one)
+
+    def numbers(events: list[AnyEvent]) -> list[dict[str, float | None]]:
+        kept = [e.values for e in events if isinstance(e, MetricsEvent) and e.step > 2]
+        return [{k: v for k, v in values.items() if not k.startswith(("timing", "perf"))} for values in kept]
+
+    assert numbers(resumed) == numbers(straight)
+
+
+def test_cells_of_a_seed_share_prompts_and_rollout_streams(tmp_path: Path) -> None:
+    """Before the first update nothing may depend on the budget."""
+    first = []
+    for name in ("full", "urs", "truncate"):
+        _, events = train(demo_spec(budget={"selector": name}, steps=1), tmp_path / name)
+        values = next(e.values for e in events if isinstance(e, MetricsEvent) and "reward" in e.values)
+        evaluation = next(e for e in events if isinstance(e, EvaluationEvent))
+        first.append((values["reward"], values["tokens/generated"], evaluation.correct))
+    assert first[0] == first[1] == first[2]
+    assert stream_seed(0, "rollout", 1) != stream_seed(0, "rollout", 2) != stream_seed(1, "rollout", 2)
+
+
+def test_kl_and_several_iterations_train(tmp_path: Path) -> None:
+    spec = demo_spec(objective={"beta": 0.1, "num_iterations": 2, "loss_type": "grpo"}, steps=2)
+    result, events = train(spec, tmp_path)
+    assert result.outcome == "succeeded"
+    last = [e.values for e in events if isinstance(e, MetricsEvent) and "kl" in e.values][-1]
+    assert last["kl"] is not None and last["kl"] > 0
+
+
+def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> float:
+        raise ZeroDivisionError("no units")
+
+    monkeypatch.setattr(trainer_module, "build_verifier", lambda _: broken)
+    result, events = train(demo_spec(), tmp_path)
+    assert result.outcome == "failed" and result.reason == "reward" and "ZeroDivisionError" in str(result.message)
+    assert isinstance(events[-1], StateEvent) and events[-1].reason == "reward"
+
+
+def test_a_prompt_over_the_limit_is_a_clear_error(tmp_path: Path) -> None:
+    spec = demo_spec(rollout={"num_prompts": 1, "num_generations": 2, "max_prompt_length": 2})
+    result, _ = train(spec, tmp_path)
+    assert result.reason == "bad_spec" and "rollout.max_prompt_length is 2" in str(result.message)
+
+
+def test_checkpoints_are_pruned_and_damage_is_found(tmp_path: Path) -> None:
+    train(demo_spec(steps=3, checkpoint={"every": 1, "keep": 2}), tmp_path)
+    kept = list_checkpoints(tmp_path / "checkpoints")
+    assert [path.name for path in kept] == ["step-00000002", "step-00000003"]
+    verify_checkpoint(kept[-1])
+    file = kept[-1] / "optimizer.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"optimizer\.safetensors is not what was written"):
+        verify_checkpoint(kept[-1])
+
+
+def test_a_checkpoint_loads_as_a_plain_model_directory(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    _, events = train(demo_spec(steps=1), tmp_path)
+    saved = next(event for event in events if isinstance(event, CheckpointEvent))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / saved.path / "model")
+    expected = weights(tmp_path)
+    assert all(model.state_dict()[name].equal(tensor) for name, tensor in expected.items())
+
+
+def real_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE trained here, the kind real models carry."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    special = ["<pad>", "<eos>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+
+
+def test_a_model_directory_and_gsm8k_rows_train_two_steps(tmp_path: Path) -> None:
+    texts = [" ".join(json.loads(line).values()) for line in OUR_ROWS.read_text().splitlines()]
+    model = save_tiny_model(tmp_path / "model", real_tokenizer(texts))
+    spec = run_spec(
+        model={"path": str(model)},
+        data={"type": "jsonl", "path": str(OUR_ROWS), "prompt_template": "Question: {prompt}\nAnswer:"},
+        # a random model never finds an answer: with the KL term every token still carries loss
+        objective={"beta": 0.05},
+        rollout={"num_prompts": 2, "num_generations": 3, "max_completion_length": 24},
+        evaluation={"num_prompts": 2, "num_samples": 2, "every": 0},
+        optim={"learning_rate": 1e-3},
+        budget={"selector": "rpc", "fraction": 0.5},
+        resources={"num_threads": 1},
+        steps=2,
+    )
+    result, events = train(spec, tmp_path / "run")
+    assert result.outcome == "succeeded", result.message
+    steps = [event.values for event in events if isinstance(event, MetricsEvent) and "reward" in event.values]
+    assert len(steps) == 2 and all(values["tokens/selected"] for values in steps)
+    before = load_file(model / "model.safetensors")
+    assert any(not tensor.equal(before[name]) for name, tensor in weights(tmp_path / "run").items())
+
+
+def test_combined_adds_work_and_averages_the_rest() -> None:
+    stats = [
+        UpdateStats({"tokens/selected": 3.0, "loss": 1.0, "perf/peak_memory_gib": 2.0}),
+        UpdateStats({"tokens/selected": 5.0, "loss": 2.0, "perf/peak_memory_gib": 1.0, "entropy": 0.5}),
+    ]
+    assert combined(stats) == {"tokens/selected": 8.0, "loss": 1.5, "perf/peak_memory_gib": 2.0, "entropy": 0.5}

@@ -1,0 +1,185 @@
+"""The update step against the plain padded one, in float64 on a real small transformer."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from nat_core.errors import NonFiniteLossError
+from nat_core.loss import policy_loss
+from nat_core.microbatch import plan_microbatches, smallest_cap, split_by_cap
+from nat_core.model import Policy
+from nat_core.spec import ResourcesSpec, RunSpec
+from nat_core.token_selection import TokenSelection, select_tokens
+from nat_core.update import CompletionBatch, update_on_batch, update_step
+from tests.nat_core.builders import batch, gradients, run_spec, tiny_policy
+
+BATCH = batch([5, 3, 6, 4, 2], [7, 12, 1, 9, 4], [0.5, -1.0, 0.8, 0.0, 1.5])
+BUDGETS = [
+    {"selector": "full"},
+    {"selector": "urs", "fraction": 0.4},
+    {"selector": "rpc", "fraction": 0.5, "law": "linear"},
+    {"selector": "rpc", "fraction": 0.6, "law": "uniform"},
+    {"selector": "truncate", "fraction": 0.5},
+]
+
+
+def spec_for(budget: dict[str, object], **sections: object) -> RunSpec:
+    return run_spec(budget=budget, rollout={"max_completion_length": 16, "temperature": 0.8}, **sections)
+
+
+def frozen_optimizer(policy: Policy) -> torch.optim.Optimizer:
+    return torch.optim.SGD(policy.parameters, lr=0.0)
+
+
+def padded_gradient(policy: Policy, rows: CompletionBatch, selection: TokenSelection, spec: RunSpec) -> torch.Tensor:
+    """Everything at once: full sequences, full logits, one loss. Slow and plain."""
+    logprobs = torch.zeros(selection.keep.shape, dtype=torch.float64)
+    for i, (prompt, completion) in enumerate(zip(rows.prompts, rows.completions, strict=True)):
+        logits = (
+            policy.model(input_ids=torch.cat([prompt, completion]).unsqueeze(0)).logits[0] / spec.rollout.temperature
+        )
+        picked = torch.log_softmax(logits, -1)[len(prompt) - 1 : -1].gather(1, completion.unsqueeze(1)).squeeze(1)
+        logprobs = logprobs.index_put((torch.full((len(completion),), i), torch.arange(len(completion))), picked)
+    lengths = rows.lengths
+    loss = policy_loss(
+        spec.objective, logprobs, logprobs.detach(), rows.advantages, lengths, selection,
+        max_completion_length=spec.rollout.max_completion_length,
+        total_tokens=int(BATCH.lengths.sum()), num_completions=len(BATCH.completions),
+    ).loss  # fmt: skip
+    policy.model.zero_grad()
+    loss.backward()
+    return gradients(policy)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
+def test_update_step_gradient_equals_the_plain_padded_step(budget: dict[str, object], loss_type: str) -> None:
+    policy = tiny_policy()
+    spec = spec_for(
+        budget,
+        objective={"loss_type": loss_type},
+        resources={"max_tokens_per_microbatch": 24, "logprob_chunk_tokens": 3},
+        optim={"max_grad_norm": 1e9},
+    )
+    rows = BATCH.rows(BATCH.live(spec))
+    selection = select_tokens(spec.budget, rows.lengths, generator=torch.Generator().manual_seed(5))
+    expected = padded_gradient(policy, rows, selection, spec)
+    stats = update_step(policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), selection=selection)
+    assert float(expected.abs().max()) > 1e-4
+    assert float((gradients(policy) - expected).abs().max()) <= 1e-10
+    assert stats.metrics["tokens/selected"] == selection.num_kept
+    assert stats.metrics["grad_norm"] == pytest.approx(float(expected.norm()))
+
+
+@pytest.mark.parametrize("resources", [
+    {"max_tokens_per_microbatch": 1}, {"max_tokens_per_microbatch": 40}, {"per_device_train_batch_size": 2},
+])  # fmt: skip
+def test_micro_batches_change_nothing(resources: dict[str, int]) -> None:
+    found = []
+    for chosen in ({}, resources):
+        policy = tiny_policy(tied=True)
+        spec = spec_for({"selector": "rpc", "fraction": 0.5}, resources=chosen, optim={"max_grad_norm": 1e9})
+        stats = update_step(policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator().manual_seed(1))
+        found.append((gradients(policy), stats.metrics["loss"]))
+    assert float((found[0][0] - found[1][0]).abs().max()) <= 1e-10
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-10)
+
+
+def test_dead_rows_leave_before_selection_and_stay_in_the_denominator() -> None:
+    spec = spec_for({"selector": "full"})
+    assert BATCH.live(spec).tolist() == [0, 1, 2, 4]
+    stats = update_step(policy := tiny_policy(), frozen_optimizer(policy), BATCH, spec, generator=torch.Generator())
+    assert stats.metrics["tokens/live"] == 7 + 12 + 1 + 4
+    # on policy every ratio is 1: loss = -sum A_i T_i / all tokens, the dead row's nine included
+    assert stats.metrics["loss"] == pytest.approx(-(0.5 * 7 - 1.0 * 12 + 0.8 * 1 + 1.5 * 4) / 33)
+
+
+def test_with_kl_no_row_is_dead_and_the_reference_pulls() -> None:
+    spec = spec_for({"selector": "full"}, objective={"beta": 0.5}, optim={"max_grad_norm": 1e9})
+    policy, reference = tiny_policy(0), tiny_policy(1)
+    assert BATCH.live(spec).tolist() == [0, 1, 2, 3, 4]
+    stats = update_step(policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), reference=reference)
+    assert stats.metrics["kl"] > 0
+    same = update_step(
+        policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), reference=policy.frozen_copy()
+    )
+    assert same.metrics["kl"] == pytest.approx(0, abs=1e-12)
+
+
+def test_only_the_kept_prefix_goes_through_the_trunk() -> None:
+    spec = spec_for({"selector": "truncate", "fraction": 0.5})
+    stats = update_step(policy := tiny_policy(), frozen_optimizer(policy), BATCH, spec, generator=torch.Generator())
+    # live rows: prompts 5,3,6,2; kept ceil of half of 7,12,1,4 = 4,6,1,2; one token less each is read
+    assert stats.metrics["tokens/trunk"] == (5 + 3) + (3 + 5) + (6 + 0) + (2 + 1)
+
+
+def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps() -> None:
+    dead = batch([3, 3], [4, 4], [0.0, 0.0])
+    policy = tiny_policy()
+    optimizer = torch.optim.AdamW(policy.parameters, lr=1e-2, weight_decay=0.1)
+    before = copy.deepcopy(policy.model.state_dict())
+    spec = spec_for({"selector": "rpc"})
+    stats = update_step(policy, optimizer, dead, spec, generator=torch.Generator())
+    assert stats.metrics["grad_norm"] == 0 and stats.metrics["tokens/selected"] == 0
+    assert "budget/fraction" not in stats.metrics
+    changed = policy.model.state_dict()
+    assert any(not before[name].equal(changed[name]) for name in before)  # the decay of a real optimizer step
+
+
+def test_non_finite_loss_leaves_the_weights_alone() -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.model.get_output_embeddings().weight[3] = float("nan")
+    before = copy.deepcopy(policy.model.state_dict())
+    with pytest.raises(NonFiniteLossError, match="not finite"):
+        update_step(
+            policy,
+            torch.optim.SGD(policy.parameters, lr=1.0),
+            BATCH,
+            spec_for({"selector": "full"}),
+            generator=torch.Generator(),
+        )
+    after = policy.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) or "lm_head" in name for name in before)
+
+
+def test_several_iterations_draw_fresh_selections_and_measure_ratios_from_before_the_first() -> None:
+    spec = spec_for({"selector": "urs", "fraction": 0.5}, objective={"num_iterations": 3})
+    policy = tiny_policy()
+    optimizer = torch.optim.SGD(policy.parameters, lr=5.0)
+    steps = []
+    stats = update_on_batch(
+        policy, optimizer, BATCH, spec, generator=torch.Generator().manual_seed(0), on_step=lambda: steps.append(1)
+    )
+    assert len(stats) == len(steps) == 3
+    masks = [entry.selection.keep for entry in stats if entry.selection is not None]
+    assert not masks[0].equal(masks[1]) and not masks[1].equal(masks[2])
+    assert stats[0].metrics["clip_ratio"] == 0  # on policy
+    assert stats[2].metrics["clip_ratio"] > 0  # two big steps away
+
+
+def test_split_by_cap_counts_padding() -> None:
+    assert split_by_cap([10, 8, 3, 3, 3], 20) == [(0, 2), (2, 5)]
+    assert split_by_cap([30, 2], 20) == [(0, 1), (1, 2)]
+    assert split_by_cap([], 20) == []
+
+
+def test_smallest_cap_balances_a_fixed_number_of_micro_batches() -> None:
+    sizes = [10, 8, 3, 3, 3]
+    assert smallest_cap(sizes, 2) == 20  # 10 8 | 3 3 3; the other cut, 10 | 8 3 3 3, would pad to 32
+    assert smallest_cap(sizes, 5) == 10
+    assert smallest_cap([], 3) == 1
+
+
+def test_plan_leaves_out_rows_that_keep_nothing() -> None:
+    keep = torch.zeros(2, 4, dtype=torch.bool)
+    keep[1, 0] = True
+    selection = TokenSelection(
+        keep, torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1]), torch.tensor([4, 4]), True
+    )
+    rows = batch([2, 3], [4, 4], [1.0, 1.0])
+    (micro,) = plan_microbatches(rows.prompts, rows.completions, selection, ResourcesSpec())
+    assert micro.rows.tolist() == [1] and micro.input_ids.tolist() == [rows.prompts[1].tolist()]
