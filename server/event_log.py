@@ -60,10 +60,10 @@ def store_events(session: Session, run: RunRow, attempt: int, events: Sequence[A
         }
         for event in events
     ]
-    stored = session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+    stored = session.connection().execute(insert(EventRow).on_conflict_do_nothing(), rows)
     if attempt == run.attempt:
         _apply(run, events, known or 0)
-    return bool(getattr(stored, "rowcount", 0))
+    return stored.rowcount > 0
 
 
 def _apply(run: RunRow, events: Iterable[AnyEvent], known: int) -> None:

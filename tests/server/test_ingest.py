@@ -156,3 +156,13 @@ def test_ingestor_goes_on_after_redis_lost_everything(
     connection.flushall()
     connection.xadd(STREAM, entry(running, 1, [metrics(2, 2, reward=0.6)]))
     wait_until(lambda: row_counts(app)["event"] == 2)
+
+
+def test_only_new_events_are_told_as_news(app: FastAPI, running: str) -> None:
+    from server import event_log
+    from server.store import run_row
+
+    events = [metrics(1, 1, reward=0.1), metrics(2, 2, reward=0.2)]
+    for expected in (True, False):
+        with app.state.store.change() as (session, _):
+            assert event_log.store_events(session, run_row(session, running), 1, events) is expected

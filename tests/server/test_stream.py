@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from fastapi import FastAPI
+
+from server.hub import Hub, Message
+from server.ingest import STREAM
+from tests.server.conftest import Api
+from tests.server.support import entry, metrics, served
+
+
+@pytest.fixture
+def url(app: FastAPI) -> Iterator[str]:
+    with served(app) as url:
+        yield url
+
+
+@contextmanager
+def listening(url: str, **params: str) -> Iterator[Iterator[tuple[str, Any]]]:
+    """An open stream; iterating gives (event, data) as they come."""
+    with (
+        httpx.Client(timeout=10) as http,
+        http.stream("GET", f"{url}/api/v1/stream", params=params) as answer,
+    ):
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield parsed(answer.iter_lines())
+
+
+def parsed(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
+    event = ""
+    for line in lines:
+        if line.startswith("event: "):
+            event = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield event, json.loads(line.removeprefix("data: "))
+
+
+def next_of(stream: Iterator[tuple[str, Any]], event: str) -> Any:
+    return next(data for name, data in stream if name == event)
+
+
+def test_stream_tells_states_and_metrics_as_they_happen(url: str, redis_url: str) -> None:
+    with httpx.Client(base_url=url) as http:
+        api = Api(http)
+        run_id = api.one_run()
+        with listening(url) as stream:
+            api.claim(run_id)
+            assert next_of(stream, "run")["state"] == "running"
+            with redis.Redis.from_url(redis_url) as connection:
+                connection.xadd(STREAM, entry(run_id, 1, [metrics(1, 3, reward=0.5)]))
+            run = next_of(stream, "run")
+            assert (run["step"], run["latest"]) == (3, {"reward": 0.5})
+            told = next_of(stream, "metrics")
+            assert told == {"run_id": run_id, "experiment_id": run["experiment_id"], "step": 3}
+            api.finish(run_id)
+            assert next_of(stream, "run")["state"] == "succeeded"
+
+
+def test_stream_of_one_experiment_or_run_leaves_out_the_others(url: str) -> None:
+    with httpx.Client(base_url=url) as http:
+        api = Api(http)
+        one, other = api.launch(), api.launch()
+        mine, sibling = (run["id"] for run in one["runs"])
+        with (
+            listening(url, experiment_id=one["id"]) as of_experiment,
+            listening(url, run_id=mine) as of_run,
+        ):
+            for run_id in (other["runs"][0]["id"], sibling, mine):
+                api.call("POST", f"/runs/{run_id}/stop")
+            assert [next_of(of_experiment, "run")["id"] for _ in range(2)] == [sibling, mine]
+            assert next_of(of_run, "run")["id"] == mine
+
+
+def test_deleting_asks_everyone_to_fetch_anew(url: str) -> None:
+    with httpx.Client(base_url=url) as http:
+        api = Api(http)
+        run_id = api.one_run()
+        api.call("POST", f"/runs/{run_id}/stop")
+        with listening(url) as stream:
+            api.call("DELETE", f"/runs/{run_id}")
+            assert next(stream) == ("resync", {})
+
+
+def test_slow_listener_is_told_once_to_fetch_anew() -> None:
+    async def scene() -> list[str]:
+        hub = Hub()
+        listener = hub.open()
+        for number in range(1000):
+            hub.publish(Message("run", str(number), "exp-1", "run-1"))
+        await asyncio.sleep(0)
+        hub.close()
+        await asyncio.sleep(0)
+        return [text async for text in hub.read(listener, ping_s=5)]
+
+    texts = asyncio.run(scene())
+    assert texts[0] == "event: resync\ndata: {}\n\n"
+    assert texts[-1] == "event: run\ndata: 999\n\n" and len(texts) <= 256
+    assert sum("resync" in text for text in texts) == 1
+
+
+def test_silence_is_filled_with_pings_and_closing_ends_the_stream() -> None:
+    async def scene() -> list[str]:
+        hub = Hub()
+        stream = hub.read(hub.open(), ping_s=0.01)
+        texts = [await anext(stream), await anext(stream)]
+        hub.close()
+        return texts + [text async for text in stream if not text.startswith(":")]
+
+    assert asyncio.run(scene()) == [": ping\n\n", ": ping\n\n"]
+
+
+def test_reader_that_leaves_is_forgotten() -> None:
+    async def scene() -> int:
+        hub = Hub()
+        stream = hub.read(hub.open(), ping_s=0.01)
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        return len(hub._listeners)
+
+    assert asyncio.run(scene()) == 0
