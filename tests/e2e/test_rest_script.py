@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_the_httpx_script_launches_watches_and_compares(stack: Command, tmp_path
     assert 25 <= saved[0] <= 75
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_curl_commands_launch_the_same_way(stack: Command, lab: NatLab, tmp_path: Path) -> None:
     commands = code_block("sh", "curl").replace("http://127.0.0.1:8300", stack.url)
     done = subprocess.run(
