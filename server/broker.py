@@ -7,6 +7,8 @@ from typing import Any
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from server.errors import BrokerUnavailableError
 from server.settings import without_password
@@ -22,7 +24,11 @@ class Broker:
     def __init__(self, url: str) -> None:
         self.url = url
         self.redis = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
+            url,
+            decode_responses=True,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 1),  # once, for a connection that Redis closed in its restart
         )
         self._celery = Celery("natlab", broker=celery_url(url), set_as_current=False)
         self._celery.conf.update(

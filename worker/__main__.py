@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker import app, hardware
 from worker.client import ServerClient
@@ -57,7 +59,12 @@ def main(trainer: Sequence[str] = TRAINER) -> int:
 
 def connect(settings: WorkerSettings) -> redis.Redis:
     """A connection that has answered once."""
-    connection = redis.Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=1.0)
+    connection = redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=2.0,
+        socket_connect_timeout=1.0,
+        retry=Retry(NoBackoff(), 1),  # once, for a connection that Redis closed in its restart
+    )
     try:
         connection.ping()
     except (redis.RedisError, OSError) as error:

@@ -34,7 +34,7 @@ class EventTail:
             return []
         whole = chunk[: chunk.rfind(b"\n") + 1]  # the trainer may be in the middle of a line
         self._offset += len(whole)
-        return [self._event(line) for line in whole.splitlines()]
+        return [self._event(line) for line in whole.split(b"\n")[:-1]]
 
     def rewind(self, seq: int) -> None:
         """Read on after event `seq`, which lies behind."""
@@ -50,8 +50,8 @@ class EventTail:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]["msg"]
         else:
-            self._step = event.step
             if event.seq == self.seq:
+                self._step = event.step
                 return event
             problem = f"its seq is {event.seq}"
         return LogEvent(

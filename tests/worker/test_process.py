@@ -1,0 +1,141 @@
+"""`python -m worker` as a process of its own, taking real messages from a real queue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from server.settings import Settings
+from tests.server.conftest import Api
+from tests.server.support import free_port, wait_until
+from tests.worker.conftest import FAKE_TRAINER
+from tests.worker.test_supervisor import assert_gone
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(settings: Settings, redis_url: str, server_url: str) -> Iterator[Start]:
+    """Start a worker whose trainer is the fake one."""
+    program = f"import sys; from worker.__main__ import main; sys.exit(main({FAKE_TRAINER!r}))"
+    started: list[subprocess.Popen[str]] = []
+
+    def start(**variables: str) -> subprocess.Popen[str]:
+        env = {
+            **os.environ,
+            "NATLAB_HOME": str(settings.home),
+            "NATLAB_REDIS_URL": redis_url,
+            "NATLAB_SERVER_URL": server_url,
+            "NATLAB_HEARTBEAT_S": "0.2",
+            **variables,
+        }
+        started.append(subprocess.Popen([sys.executable, "-c", program], env=env, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def pid_of_trainer(settings: Settings, run_id: str) -> int:
+    path = settings.runs / run_id / "pid"
+    wait_until(path.exists, 20)
+    return int(wait_until(path.read_text))
+
+
+def test_worker_trains_what_is_launched_one_after_the_other(start: Start, api: Api) -> None:
+    process = start()
+    record = api.launch()
+    path = f"/experiments/{record['id']}"
+    wait_until(lambda: api.call("GET", path)["state"] == "succeeded", 30)
+    first, second = api.call("GET", path)["runs"]
+    assert first["finished_at"] <= second["started_at"]
+    (worker,) = api.call("GET", "/workers")
+    assert worker["hardware"]["cores"] >= 1 and worker["run_id"] is None
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+def test_sigterm_ends_the_worker_and_its_trainer(start: Start, api: Api, settings: Settings) -> None:
+    process = start(FAKE_STEP_S="0.2")
+    first, second = (run["id"] for run in api.launch(base={"steps": 1000})["runs"])
+    trainer = pid_of_trainer(settings, first)
+    process.terminate()
+    assert process.wait(12) == 0
+    assert_gone(trainer)
+    run = api.run(first)
+    assert (run["state"], run["reason"]) == ("failed", "worker_lost")
+    assert api.run(second)["state"] == "queued"
+
+
+def test_sigkill_of_the_worker_leaves_no_trainer(start: Start, api: Api, settings: Settings) -> None:
+    process = start(FAKE_STEP_S="0.2")
+    run_id = api.launch(base={"steps": 1000}, budgets=[{"selector": "full"}])["runs"][0]["id"]
+    trainer = pid_of_trainer(settings, run_id)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert_gone(trainer)
+
+
+def test_two_workers_share_the_queue_under_two_names(start: Start, api: Api) -> None:
+    start()
+    start()
+    wait_until(lambda: len(api.call("GET", "/workers")) == 2, 20)
+    record = api.launch(seeds=[0, 1], base={"steps": 2})
+    path = f"/experiments/{record['id']}"
+    wait_until(lambda: api.call("GET", path)["state"] == "succeeded", 30)
+    assert all(run["attempt"] == 1 for run in api.call("GET", path)["runs"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"NATLAB_REDIS_URL": ""}, "NATLAB_REDIS_URL is ''"),
+        ({"NATLAB_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "NATLAB_REDIS_URL is 'redis://:***@127.0.0.1:1/0'"),
+        ({"NATLAB_SERVER_URL": "server:8300"}, "NATLAB_SERVER_URL is 'server:8300'"),
+        ({"NATLAB_HEARTBEAT_S": "soon"}, "NATLAB_HEARTBEAT_S is 'soon'"),
+        ({"NATLAB_HOME": "/proc/nowhere"}, "NATLAB_HOME is '/proc/nowhere'"),
+    ],
+)
+def test_what_is_wrong_at_start_is_one_sentence(start: Start, variables: dict[str, str], words: str) -> None:
+    process = start(**variables)
+    assert process.wait(20) == 2
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert words in said and said.count("\n") == 1 and "hunter2" not in said
+
+
+def test_worker_with_a_wrong_token_says_so(start: Start, settings: Settings, redis_url: str) -> None:
+    from server.main import create_app
+    from tests.server.support import served
+
+    app = create_app(Settings(home=settings.home / "locked", redis_url=redis_url, token="right"))
+    with served(app) as url:
+        process = start(NATLAB_SERVER_URL=url, NATLAB_TOKEN="wrong")
+        assert process.wait(20) == 2
+        assert process.stderr is not None and "needs its token" in process.stderr.read()
+
+
+def test_worker_waits_for_a_server_that_starts_later(start: Start) -> None:
+    process = start(NATLAB_SERVER_URL=f"http://127.0.0.1:{free_port()}")
+    wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 0.3, 20)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.terminate()
+    process.wait(5)
+
+
+def test_import_of_the_worker_loads_no_torch() -> None:
+    program = "import sys, worker.__main__; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path.cwd())
+    assert done.stdout.strip() == "[]", done.stderr

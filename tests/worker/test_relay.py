@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tests.server.support import metrics
+from worker.relay import STREAM, EventRelay
+from worker.tail import EventTail
+
+
+@pytest.fixture
+def connection(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "events.jsonl"
+
+
+def append(path: Path, *seqs: int) -> None:
+    with path.open("a") as file:
+        file.writelines(metrics(seq, seq, reward=0.1).model_dump_json() + "\n" for seq in seqs)
+
+
+def sent(connection: redis.Redis) -> list[int]:
+    entries: Any = connection.xrange(STREAM)
+    assert all((fields["run"], fields["attempt"]) == ("run-a", "1") for _, fields in entries)
+    return [event["seq"] for _, fields in entries for event in json.loads(fields["events"])]
+
+
+def test_relay_sends_each_event_once_and_knows_the_step(path: Path, connection: redis.Redis) -> None:
+    relay = EventRelay(EventTail(path), connection, "run-a", 1)
+    relay.pump()
+    append(path, 1, 2)
+    relay.pump()
+    relay.pump()
+    append(path, 3)
+    relay.pump()
+    assert sent(connection) == [1, 2, 3] and relay.step == 3
+    assert not relay.all_stored
+    relay.confirm(3)
+    assert relay.all_stored
+
+
+def test_relay_keeps_events_while_redis_is_away(path: Path, redis_url: str, connection: redis.Redis) -> None:
+    relay = EventRelay(EventTail(path), redis.Redis(port=1, retry=Retry(NoBackoff(), 0)), "run-a", 1)
+    append(path, 1, 2)
+    relay.pump()
+    assert relay.step == 2 and not relay.all_stored  # progress is known all the same
+    relay._redis, relay._retry_at = connection, 0.0
+    append(path, 3)
+    relay.pump()
+    assert sent(connection) == [1, 2, 3]
+
+
+def test_relay_sends_again_only_when_the_server_got_nothing_new(path: Path, connection: redis.Redis) -> None:
+    relay = EventRelay(EventTail(path), connection, "run-a", 1)
+    append(path, *range(1, 7))
+    relay.pump()
+    relay.confirm(0)  # sent this moment: the server needs time
+    relay.pump()
+    assert sent(connection) == [1, 2, 3, 4, 5, 6]
+    relay.confirm(2)  # on its way
+    relay.pump()
+    assert sent(connection) == [1, 2, 3, 4, 5, 6]
+    relay.confirm(2)  # nothing more came: lost
+    relay.pump()
+    assert sent(connection) == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6]
+    relay.confirm(2)
+    relay.pump()
+    assert len(sent(connection)) == 10  # not at every heartbeat
+    relay.confirm(6)
+    assert relay.all_stored

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+from fastapi import FastAPI
+
+from server.settings import Settings
+from tests.server.conftest import Api
+from tests.server.support import wait_until
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+
+def in_thread(call: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=call)
+    thread.start()
+    return thread
+
+
+def assert_gone(pid: int) -> None:
+    """The process is no more, or is a zombie that its adopter has still to collect."""
+
+    def gone() -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(gone)
+
+
+@pytest.fixture
+def folder(api: Api, settings: Settings) -> Path:
+    """The folder of a queued run of five steps."""
+    return settings.runs / api.one_run()
+
+
+def test_run_is_complete_when_it_is_called_finished(supervisor: Supervisor, api: Api, folder: Path) -> None:
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["step"], run["worker_id"]) == ("succeeded", 5, "w-1")
+    assert run["latest"] == {"reward": 0.5, "loss": 0.5} and run["hardware"] == {"device": "fake"}
+    events = api.call("GET", f"/runs/{folder.name}/events")
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
+    assert events[-1]["outcome"] == "succeeded"
+
+
+def test_run_that_is_not_ours_is_left_alone(supervisor: Supervisor, api: Api, folder: Path) -> None:
+    api.call("POST", f"/runs/{folder.name}/stop")
+    supervisor.run(folder.name)
+    supervisor.run("run-0000000000")
+    assert not folder.exists()
+
+
+def test_values_that_are_not_finite_arrive_as_null(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "nan")
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["latest"] == {"reward": 0.5, "loss": None}
+
+
+ENDINGS = {
+    "killed": ("failed", "killed", "SIGKILL; its last lines: about to need too much"),
+    "raises": ("failed", "crashed", "RuntimeError: the reward function is wrong"),
+    "reports failure": ("failed", "nan_loss", "the loss was NaN at step 2"),
+    "torn line": ("failed", "crashed", "status 1; it printed nothing"),
+    "silent end": ("succeeded", None, ""),
+}
+
+
+@pytest.mark.parametrize("mode", ENDINGS)
+def test_ends_are_told_with_their_reason(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", mode)
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    state, reason, words = ENDINGS[mode]
+    assert (run["state"], run["reason"]) == (state, reason)
+    assert words in (run["message"] or "")
+    assert len(api.call("GET", f"/runs/{folder.name}/events", params={"type": "metrics"})) == 2
+
+
+def test_stop_reaches_the_trainer_which_ends_by_itself(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.3")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until(lambda: api.run(folder.name)["step"] >= 1)
+    api.call("POST", f"/runs/{folder.name}/stop")
+    thread.join(5)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("stopped", None) and run["step"] < 5
+    assert api.call("GET", f"/runs/{folder.name}/events")[-1]["outcome"] == "stopped"
+
+
+def test_trainer_that_ignores_the_stop_is_killed(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "deaf")
+    monkeypatch.setenv("FAKE_STEP_S", "30")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until((folder / "pid").exists)
+    api.call("POST", f"/runs/{folder.name}/stop")
+    thread.join(6)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("stopped", "killed")
+    assert_gone(int((folder / "pid").read_text()))
+
+
+def test_worker_told_to_leave_takes_its_trainer_along(
+    supervisor: Supervisor, api: Api, folder: Path, leaving: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "deaf")
+    monkeypatch.setenv("FAKE_STEP_S", "30")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until((folder / "pid").exists)
+    leaving.set()
+    thread.join(5)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("failed", "worker_lost") and "launch" in run["message"]
+    assert_gone(int((folder / "pid").read_text()))
+
+
+def test_attempt_that_is_over_is_ended_without_a_word(
+    supervisor: Supervisor, api: Api, folder: Path, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import timedelta
+
+    from server.tables import utc_now
+
+    monkeypatch.setenv("FAKE_MODE", "deaf")
+    monkeypatch.setenv("FAKE_STEP_S", "30")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until((folder / "pid").exists)
+    assert app.state.life.fail_lost(60, utc_now() + timedelta(hours=1)) == [folder.name]
+    thread.join(5)
+    assert not thread.is_alive()
+    assert api.run(folder.name)["reason"] == "worker_lost"
+    assert_gone(int((folder / "pid").read_text()))
+
+
+def test_what_the_trainer_started_does_not_outlive_it(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "family")
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["state"] == "succeeded"
+    assert_gone(int((folder / "child_pid").read_text()))
+
+
+def test_redis_that_forgets_gets_everything_again(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str, app: FastAPI
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.4")
+    app.state.ingestor.stop()  # so that Redis holds what it is about to forget
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    with redis.Redis.from_url(redis_url) as connection:
+        wait_until(lambda: connection.xlen("natlab:events") >= 2)
+        connection.flushall()
+    from server.ingest import Ingestor
+
+    ingestor = Ingestor(app.state.broker, app.state.store)
+    ingestor.start()
+    try:
+        thread.join(15)
+        assert [event["seq"] for event in api.call("GET", f"/runs/{folder.name}/events")] == [1, 2, 3, 4, 5, 6, 7]
+        assert api.run(folder.name)["state"] == "succeeded"
+    finally:
+        ingestor.stop()
+
+
+def test_secrets_do_not_reach_the_trainer(
+    supervisor: Supervisor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATLAB_TOKEN", "secret")
+    monkeypatch.setenv("FAKE_STEP_S", "0.5")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until((folder / "pid").exists)
+    environment = psutil.Process(int((folder / "pid").read_text())).environ()
+    assert "NATLAB_TOKEN" not in environment and environment["FAKE_STEP_S"] == "0.5"
+    thread.join(10)
+
+
+def test_events_of_an_earlier_attempt_are_kept_beside(tmp_path: Path) -> None:
+    from worker.client import Claimed
+    from worker.supervisor import prepare_folder
+
+    (tmp_path / "events.jsonl").write_text("first\n")
+    prepare_folder(tmp_path, Claimed(2, {"steps": 1}))
+    assert (tmp_path / "events.1.jsonl").read_text() == "first\n"
+    (tmp_path / "events.jsonl").write_text("second\n")
+    prepare_folder(tmp_path, Claimed(2, {"steps": 1}))
+    assert (tmp_path / "events.2.jsonl").read_text() == "second\n"
+    assert not (tmp_path / "events.jsonl").exists()
+
+
+def test_folder_that_cannot_be_made_fails_the_run(supervisor: Supervisor, api: Api, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file in its place")
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("failed", "disk") and str(folder) in run["message"]
+
+
+def test_training_goes_on_while_the_server_is_away(
+    worker_settings: WorkerSettings, supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.client import ServerClient
+    from worker.errors import ServerAwayError
+
+    monkeypatch.setenv("FAKE_STEP_S", "0.1")
+    heartbeat, away_until = ServerClient.heartbeat, time.monotonic() + 0.6
+
+    def sometimes(client: ServerClient, run_id: str, attempt: int, step: int) -> object:
+        if time.monotonic() < away_until:
+            raise ServerAwayError("away")
+        return heartbeat(client, run_id, attempt, step)
+
+    monkeypatch.setattr(ServerClient, "heartbeat", sometimes)
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["state"] == "succeeded"
+    assert os.path.exists(worker_settings.runs / folder.name / "spec.json")
