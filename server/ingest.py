@@ -114,7 +114,7 @@ class Ingestor:
         return backlog
 
     def _read(self, position: str) -> list[tuple[str, dict[str, str]]]:
-        answer = cast("Any", self._redis.xreadgroup(GROUP, _CONSUMER, {STREAM: position}, count=_BATCH, block=500))
+        answer = cast("Any", self._redis.xreadgroup(GROUP, _CONSUMER, {STREAM: position}, count=_BATCH, block=250))
         streams = answer.items() if isinstance(answer, dict) else answer or []
         return [(entry[0], entry[1] or {}) for _, found in streams for entry in _flat(found)]
 
