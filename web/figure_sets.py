@@ -39,7 +39,7 @@ def experiment_figures(
     if "tradeoff" in wanted:
         charts["tradeoff"] = tradeoff_chart(comparison, palette, cost, compact)
     if "savings" in wanted:
-        charts["savings"] = _savings(comparison, cell, palette)
+        charts["savings"] = _savings(comparison, cell, palette, compact)
     if keys:
         series = load([run.id for run in experiment.runs], keys)
         for key in keys:
@@ -97,10 +97,10 @@ def _line(series: MetricSeries | None, name: str, cell: int, muted: bool = False
     return Line(name, cell, series.x if series else [], series.y if series else [], muted=muted)
 
 
-def _savings(comparison: Comparison, chosen: int | None, palette: Palette) -> Chart:
+def _savings(comparison: Comparison, chosen: int | None, palette: Palette, compact: bool) -> Chart:
     others = [cell for cell in comparison.cells if cell.cell != comparison.baseline]
     if not others:
         return empty_chart("Savings need a second budget beside the baseline.")
     shown = chosen if chosen in [cell.cell for cell in others] else savings_cell(comparison)
     cell = next((cell for cell in others if cell.cell == shown), others[0])
-    return savings_chart(cell, comparison.cells[comparison.baseline].label, palette)
+    return savings_chart(cell, comparison.cells[comparison.baseline].label, palette, compact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from nat_core.comparison import Estimate
@@ -27,17 +28,15 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """`digits` significant figures, without an exponent between a thousandth and a million."""
+    """`digits` significant figures with their ending zeros, so that columns align; exponents only at the extremes."""
     if value is None:
         return NOTHING
     if value == 0:
         return "0"
     if not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}".replace("-", MINUS)
-    text = f"{value:,.{digits}g}"
-    if "e" in text:
-        text = f"{value:,.0f}"
-    return text.replace("-", MINUS)
+    size = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return number(value, size)
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -124,6 +123,18 @@ def plus_minus(estimate: Estimate | None, scale: float = 1, digits: int = 1) -> 
 def change(saving: float | None, digits: int = 0) -> str:
     """A saving of 0.46 as `−46%`: 46% less. Negative savings read `+12%`: 12% more."""
     return NOTHING if saving is None else f"{signed(-100 * saving, digits)}%"
+
+
+def sentence(text: str) -> str:
+    """A message as a sentence: a capital at its start, a full stop at its end."""
+    stripped = text.strip()
+    ended = stripped if stripped.endswith((".", "!", "?", "…")) else stripped + "."
+    return ended[0].upper() + ended[1:]
+
+
+def uncapital(label: str) -> str:
+    """A label inside a sentence: `Reward` becomes `reward`, `KL` stays."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
 
 
 def plural(amount: int, noun: str, nouns: str | None = None) -> str:

@@ -13,6 +13,7 @@ from web import views
 from web.figure_sets import BIASED_SELECTORS
 from web.figures import X_AXES
 from web.form import DATA_TYPES, launch_form
+from web.formatting import sentence
 from web.templating import render
 from web.tokens import SampleChoice
 
@@ -130,4 +131,4 @@ def workers_page(workers: Sequence[tuple[WorkerRecord, RunRecord | None]]) -> st
 
 
 def not_found_page(detail: str) -> str:
-    return render("error.html", section="", title="Not found", detail=detail[0].upper() + detail[1:] + ".")
+    return render("error.html", section="", title="Not found", detail=sentence(detail))

@@ -118,7 +118,8 @@ def sample_event(seq: int, step: int, selector: str, rng: random.Random) -> Samp
         probs, keep = [1.0] * length, [t < kept for t in range(length)]
     return SampleEvent(
         seq=seq, time=step, step=step, prompt="7 + 5 * 3 - 9 + 4 * 8 + 6 =", tokens=tokens, keep=keep,
-        inclusion_prob=probs, logprobs=[-abs(rng.gauss(0, 0.4)) for _ in tokens], reward=1.0, advantage=0.87, answer="4",
+        inclusion_prob=probs, logprobs=[-abs(rng.gauss(0, 0.4)) for _ in tokens],
+        reward=1.0, advantage=0.87, answer="4",
     )  # fmt: skip
 
 

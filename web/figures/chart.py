@@ -60,9 +60,11 @@ def axis(palette: Palette, **more: Any) -> dict[str, Any]:
     """A quiet axis: thin grid, no zero line of its own weight."""
     return {
         "gridcolor": palette.line,
-        "linecolor": palette.line,
         "zeroline": False,
-        "ticks": "",
+        # Ticks that are not seen hold the labels off the plot, so that the two zeros do not meet.
+        "ticks": "outside",
+        "ticklen": 5,
+        "tickcolor": "rgba(0,0,0,0)",
         "automargin": False,
         "fixedrange": False,
         **more,

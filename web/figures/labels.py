@@ -6,6 +6,7 @@ larger, so what does not overlap here does not overlap there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,9 +61,11 @@ class Label:
     box: Box
 
 
-def place_labels(texts: Sequence[str], points: Sequence[Point], width: float, height: float) -> list[Label]:
-    """One label for each point, each where it covers least; earlier texts choose first."""
-    taken = [box for point in points for box in point.boxes]
+def place_labels(
+    texts: Sequence[str], points: Sequence[Point], width: float, height: float, others: Sequence[Box] = ()
+) -> list[Label]:
+    """One label for each point, each where it covers least; earlier texts choose first. `others` is taken already."""
+    taken = [box for point in points for box in point.boxes] + list(others)
     plot = Box(0, 0, width, height)
     placed: list[Label] = []
     for text, point in zip(texts, points, strict=True):
@@ -71,6 +74,13 @@ def place_labels(texts: Sequence[str], points: Sequence[Point], width: float, he
         placed.append(best)
         taken.append(best.box)
     return placed
+
+
+def line_boxes(start: Point, end: Point) -> list[Box]:
+    """A straight line between two points as small boxes along it."""
+    steps = max(1, int(math.hypot(end.x - start.x, end.y - start.y) / 6))
+    spots = [(start.x + (end.x - start.x) * i / steps, start.y + (end.y - start.y) * i / steps) for i in range(steps)]
+    return [Box(x - 2, y - 2, x + 2, y + 2) for x, y in spots]
 
 
 def first_free(boxes: Sequence[Box], taken: Sequence[Box]) -> int:

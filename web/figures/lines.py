@@ -43,13 +43,14 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
         return empty_chart(f"No {info.label.lower()} yet; the line starts with the first value.")
     traces = [trace for line in drawn for trace in _band(line, palette)]
     traces += [_line(line, info, palette) for line in sorted(drawn, key=lambda line: not line.muted)]
-    share = info.unit == "share"
     layout = base_layout(
         palette,
-        margin={"l": 46, "r": 10, "t": 8, "b": 26},
+        margin={"l": 46, "r": 10, "t": 8, "b": 30},
         xaxis=axis(
             palette,
             showgrid=False,
+            showline=True,
+            linecolor=palette.line,
             nticks=6,
             tickformat="~s" if x.startswith("tokens") else "",
             rangemode="tozero",
@@ -58,7 +59,7 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
         yaxis=axis(
             palette,
             nticks=5,
-            tickformat=".0%" if share and _span(drawn) > 0.04 else ".1%" if share else "~s",
+            tickformat=_tick_format(info, drawn),
             rangemode="tozero" if info.unit in _FROM_ZERO else "normal",
         ),
         hovermode="x unified",
@@ -77,6 +78,12 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
 def _unit_words(info: MetricInfo) -> str:
     words = {"share": "%, ", "s": "seconds, ", "GiB": "GiB, ", "tokens": "tokens, ", "nats": "nats, "}
     return words.get(info.unit, "tokens/s, " if info.unit == "tokens/s" else "")
+
+
+def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
+    if info.unit == "share":
+        return ".0%" if _span(lines) > 0.04 else ".1%"
+    return "~s" if info.unit.startswith("tokens") else "~g"
 
 
 def _span(lines: Sequence[Line]) -> float:

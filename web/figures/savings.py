@@ -28,12 +28,12 @@ SAVING_ROWS = (
     SavingRow("step_s", "Whole step", None),
 )
 
-# Shares of the axis that a number takes, and the gap beside it.
-_TEXT, _GAP = 0.15, 0.015
+# Shares of the axis that a number takes, wide and on a phone, and the gap beside it.
+_TEXT, _TEXT_COMPACT, _GAP = 0.15, 0.24, 0.015
 _HALF_BAR = 0.21
 
 
-def savings_chart(cell: CellComparison, baseline_label: str, palette: Palette) -> Chart:
+def savings_chart(cell: CellComparison, baseline_label: str, palette: Palette, compact: bool = False) -> Chart:
     """Horizontal bars of the shares saved. A cost that rose goes left of zero, in the colour of bad news."""
     if not cell.savings:
         return empty_chart(f"Savings of {cell.label} appear once it and {baseline_label} have finished with one seed.")
@@ -49,7 +49,7 @@ def savings_chart(cell: CellComparison, baseline_label: str, palette: Palette) -
             continue
         color = palette.cell(cell.cell) if estimate.mean >= 0 else palette.bad
         shapes.append(_bar(min(0, max(left, estimate.mean)), max(0, min(1, estimate.mean)), y, color))
-        annotations += _numbers(estimate, row.paper, y, palette)
+        annotations += _numbers(estimate, row.paper, y, palette, _TEXT_COMPACT if compact else _TEXT)
         if row.paper is not None:
             shapes.append(_mark(row.paper, y, palette.ink))
             annotations.append(_paper_note(row.paper, y, palette))
@@ -130,29 +130,29 @@ def _paper_note(paper: float, y: float, palette: Palette) -> dict[str, Any]:
     return {**note, "yanchor": "top", "yshift": 2}
 
 
-def _numbers(estimate: Estimate, paper: float | None, y: float, palette: Palette) -> list[dict[str, Any]]:
+def _numbers(estimate: Estimate, paper: float | None, y: float, palette: Palette, width: float) -> list[dict[str, Any]]:
     """The change in bold, clear of the paper's mark, and its interval at the row's right end."""
-    x, anchor, color = number_spot(estimate.mean, paper), "left", palette.ink
+    x, anchor, color = number_spot(estimate.mean, paper, width), "left", palette.ink
     if x < estimate.mean:  # inside the bar
         anchor, color = "right", palette.on_bar
     notes = [_text(f"<b>{change(estimate.mean)}</b>", x, y, anchor, color, 12.5)]
-    if saving_interval(estimate) and estimate.mean < 0.6:
+    if saving_interval(estimate) and x + width < 0.7:
         notes.append(_text(saving_interval(estimate), 0.985, y, "right", palette.ink_3, 11))
     return notes
 
 
-def number_spot(saving: float, paper: float | None) -> float:
+def number_spot(saving: float, paper: float | None, width: float = _TEXT) -> float:
     """Where a bar's number is held: its right end inside a long bar, else its left end beyond a short one."""
-    if saving >= _TEXT + 2 * _GAP:
+    if saving >= width + 2 * _GAP:
         end = min(saving, 1) - _GAP
-        crossed = paper is not None and end - _TEXT < paper < end + _GAP / 2
+        crossed = paper is not None and end - width < paper < end + _GAP / 2
         if not crossed:
             return end
         assert paper is not None
-        if paper - _GAP >= _TEXT:
+        if paper - _GAP >= width:
             return paper - _GAP
     start = max(saving, 0) + _GAP
-    if paper is not None and start - _GAP / 2 < paper < start + _TEXT:
+    if paper is not None and start - _GAP / 2 < paper < start + width:
         start = paper + _GAP
     return start
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from nat_core.comparison import CellComparison, Comparison, Estimate
 from web.figures.chart import Chart, axis, base_layout, empty_chart
-from web.figures.labels import Box, Label, Point, first_free, place_labels
+from web.figures.labels import Box, Label, Point, first_free, line_boxes, place_labels
 from web.formatting import count, interval, number, percent, significant
 from web.palette import Palette, faded
 
@@ -89,7 +90,10 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
         return empty_chart("No budget has been evaluated yet; points appear with the first evaluation.")
     frame = _frame(dots, _baseline_of(comparison, dots), comparison.margin, *(_COMPACT if compact else _WIDE))
     dots = _dodged(dots, frame)
-    labels = place_labels([dot.cell.label for dot in dots], [frame.point(dot) for dot in dots], *_size(frame))
+    front = _front(dots)
+    line = [box for a, b in pairwise(front) for box in line_boxes(frame.point(a), frame.point(b))]
+    points = [frame.point(dot) for dot in dots]
+    labels = place_labels([dot.cell.label for dot in dots], points, frame.width, frame.height, line)
     shapes, annotations = _margin_band(comparison, dots, labels, frame, palette)
     annotations += [_label_annotation(dot, label, palette) for dot, label in zip(dots, labels, strict=True)]
     layout = base_layout(
@@ -101,6 +105,7 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
             tickformat=cost_axis.tickformat,
             showgrid=False,
             showline=True,
+            linecolor=palette.line,
             nticks=6,
             title={"text": cost_axis.title, "standoff": 8, "font": {"size": 12}},
         ),
@@ -110,12 +115,12 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
         annotations=annotations,
         uirevision=x,
     )
-    traces = _pareto_trace(dots, palette) + [_dot_trace(dot, cost_axis, palette) for dot in dots]
+    traces = _pareto_trace(front, palette) + [_dot_trace(dot, cost_axis, palette) for dot in dots]
     return Chart(
         figure={"data": traces, "layout": layout},
         summary=_summary(dots, cost_axis),
         num_points=len(dots),
-        caption="final accuracy, 95% interval",
+        caption=f"{_which_accuracy(dots)} accuracy, 95% interval",
         columns=["Budget", "Accuracy", "95% interval", cost_axis.title[0].upper() + cost_axis.title[1:]],
         rows=[_table_row(dot, cost_axis) for dot in dots],
     )
@@ -150,14 +155,13 @@ def _baseline_of(comparison: Comparison, dots: Sequence[_Dot]) -> _Dot | None:
     return next((dot for dot in dots if dot.cell.cell == comparison.baseline), None)
 
 
-def _size(frame: _Frame) -> tuple[float, float]:
-    return frame.width, frame.height
-
-
 def _frame(dots: Sequence[_Dot], baseline: _Dot | None, margin: float, width: float, height: float) -> _Frame:
     lows = [dot.low for dot in dots] + ([baseline.y - margin] if baseline else [])
     highs = [dot.high for dot in dots]
-    low, high = min(lows), max(highs)
+    # An interval of two seeds can be wider than all that is to be seen: it then runs off the plot.
+    means = [dot.y for dot in dots]
+    reach = max(0.06, 1.5 * (max(means) - min(means)))
+    low, high = max(min(lows), min(means) - reach, 0.0), min(max(highs), max(means) + reach, 1.0)
     pad = max(0.15 * (high - low), 0.01)
     right = max(dot.cost for dot in dots)
     return _Frame(0.0, 1.12 * right if right > 0 else 1.0, low - pad, high + pad, width, height)
@@ -168,10 +172,12 @@ def _dodged(dots: Sequence[_Dot], frame: _Frame) -> list[_Dot]:
     unit = (frame.x1 - frame.x0) / frame.width
     groups: list[list[_Dot]] = []
     for dot in sorted(dots, key=lambda d: d.cost):
-        if groups and dot.cost - groups[-1][-1].cost < _DODGE_PX * unit:
-            groups[-1].append(dot)
-        else:
+        near = (group for group in groups if _in_one_place(group, dot, _DODGE_PX * unit))
+        group = next(near, None)
+        if group is None:
             groups.append([dot])
+        else:
+            group.append(dot)
     moved = {}
     for group in groups:
         centre = sum(dot.cost for dot in group) / len(group)
@@ -180,6 +186,11 @@ def _dodged(dots: Sequence[_Dot], frame: _Frame) -> list[_Dot]:
             x = dot.cost if len(group) == 1 else centre + shift
             moved[dot.cell.cell] = _Dot(dot.cell, x, dot.cost, dot.y, dot.low, dot.high)
     return [moved[dot.cell.cell] for dot in dots]
+
+
+def _in_one_place(group: Sequence[_Dot], dot: _Dot, reach: float) -> bool:
+    beside = dot.cost - group[-1].cost < reach
+    return beside and any(other.low <= dot.high and dot.low <= other.high for other in group)
 
 
 def _margin_band(
@@ -239,8 +250,13 @@ def _label_annotation(dot: _Dot, label: Label, palette: Palette) -> dict[str, An
     }
 
 
-def _pareto_trace(dots: Sequence[_Dot], palette: Palette) -> list[dict[str, Any]]:
-    front = [dots[i] for i in pareto_front([(dot.cost, dot.y) for dot in dots])]
+def _front(dots: Sequence[_Dot]) -> list[_Dot]:
+    """The Pareto line's points; a cell without a finished run may still rise, and is left out."""
+    done = [dot for dot in dots if dot.cell.num_finished > 0]
+    return [done[i] for i in pareto_front([(dot.cost, dot.y) for dot in done])]
+
+
+def _pareto_trace(front: Sequence[_Dot], palette: Palette) -> list[dict[str, Any]]:
     if len(front) < 2:
         return []
     return [
@@ -281,8 +297,13 @@ def _dot_trace(dot: _Dot, cost_axis: CostAxis, palette: Palette) -> dict[str, An
             "color": palette.panel if dot.cell.biased else color,
             "line": {"color": color, "width": 2.5},
         },
+        "opacity": 1 if dot.cell.num_finished else 0.45,
         "hovertemplate": f"{hover}<br>{cost_axis.title}: {cost_axis.shown(dot.cost)}<extra></extra>",
     }
+
+
+def _which_accuracy(dots: Sequence[_Dot]) -> str:
+    return "final" if all(dot.cell.num_finished == dot.cell.num_runs for dot in dots) else "latest"
 
 
 def _plain(text: str) -> str:
@@ -292,7 +313,7 @@ def _plain(text: str) -> str:
 
 def _summary(dots: Sequence[_Dot], cost_axis: CostAxis) -> str:
     parts = [f"{dot.cell.label} {percent(dot.y)} at {cost_axis.shown(dot.cost)}" for dot in dots]
-    return f"Final accuracy against {cost_axis.title}: {'; '.join(parts)}."
+    return f"{_which_accuracy(dots).capitalize()} accuracy against {cost_axis.title}: {'; '.join(parts)}."
 
 
 def _table_row(dot: _Dot, cost_axis: CostAxis) -> list[str]:

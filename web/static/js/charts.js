@@ -112,16 +112,22 @@ function toggleCell(chip) {
   for (const [element, chart] of charts) if (element.isConnected && window.Plotly) draw(element, chart);
 }
 
+// The panels are watched, not the plots: a plot that has nothing to show yet has no place of its own.
 function watch(observer) {
-  for (const element of document.querySelectorAll("[data-chart]")) observer.observe(element);
+  for (const element of document.querySelectorAll("[data-chart]")) observer.observe(element.closest(".chart"));
 }
 
 export function startCharts() {
   if (!document.body.dataset.figures) return;
   const observer = new IntersectionObserver(
     (entries) => {
-      const fresh = entries.filter((entry) => entry.isIntersecting && !near.has(entry.target)).map((entry) => entry.target);
-      for (const entry of entries) entry.isIntersecting ? near.add(entry.target) : near.delete(entry.target);
+      const fresh = [];
+      for (const { target, isIntersecting } of entries) {
+        const plot = target.querySelector("[data-chart]");
+        if (isIntersecting && !near.has(plot)) fresh.push(plot);
+        if (isIntersecting) near.add(plot);
+        else near.delete(plot);
+      }
       if (fresh.length) update(fresh);
     },
     { rootMargin: "300px" },

@@ -96,7 +96,7 @@ function placeOf(pointer) {
 
 function showFaults(faults, title) {
   const unplaced = [];
-  let first = null;
+  const places = [];
   for (const { pointer, detail } of faults) {
     const found = placeOf(pointer ?? "");
     if (!found) {
@@ -108,7 +108,7 @@ function showFaults(faults, title) {
     place.hidden = false;
     for (let details = place.closest("details"); details; details = details.parentElement.closest("details")) details.open = true;
     control?.setAttribute("aria-invalid", "true");
-    first ??= control ?? place.closest("section").querySelector("input, select");
+    places.push(control ?? place.closest("section").querySelector("input, select"));
   }
   if (unplaced.length) {
     const heading = document.createElement("strong");
@@ -117,8 +117,10 @@ function showFaults(faults, title) {
     list.append(...unplaced.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
     summary.replaceChildren(heading, list);
     summary.hidden = false;
-    first ??= summary;
+    places.push(summary);
   }
+  const inOrder = (a, b) => (a.compareDocumentPosition(b) & Node.DOCUMENT_POSITION_PRECEDING ? 1 : -1);
+  const first = places.sort(inOrder)[0];
   first?.focus();
   first?.scrollIntoView({ block: "center" });
 }

@@ -1,0 +1,325 @@
+"""The pages in a real Chromium: what only scripts and styles can get wrong."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from nat_core.records import ExperimentRecord
+from server.ingest import Batch, store_batches
+from server.life import RunLife
+from server.main import create_app
+from server.settings import Settings
+from server.store import Store
+from tests.server.support import served, valkey
+from tests.web.building import HARDWARE, finished_experiment, launch, run_events, small_spec, train
+
+pytestmark = pytest.mark.slow
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<img src=x onerror=alert(1)> half?"
+
+
+@dataclass
+class Site:
+    """A served application with one finished and one waiting experiment."""
+
+    url: str
+    app: FastAPI
+    finished: ExperimentRecord
+    waiting: ExperimentRecord
+
+    @property
+    def store(self) -> Store:
+        store: Store = self.app.state.store
+        return store
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with valkey() as redis_url:
+        app = create_app(Settings(home=tmp_path_factory.mktemp("site"), redis_url=redis_url))
+        store: Store = app.state.store
+        finished = finished_experiment(store, small_spec(HOSTILE, seeds=(0, 1), steps=12), evaluate_every=4)
+        waiting = launch(store, small_spec("Waiting"))
+        with served(app) as url:
+            yield Site(url, app, finished, waiting)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page on which every script error and every refusal by the content policy fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def drawn(page: Page, name: str) -> None:
+    expect(page.get_by_test_id(f"chart-{name}").locator("svg.main-svg").first).to_be_visible()
+
+
+def paths(site: Site) -> list[str]:
+    run = site.finished.runs[1].id
+    tabs = [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]
+    return ["/experiments", f"/experiments/{site.finished.id}", *tabs, "/experiments/new", "/workers", "/runs/none"]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_is_wider_than_the_screen(site: Site, page: Page, width: int, theme: str) -> None:
+    page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+    page.set_viewport_size({"width": width, "height": 844})
+    for path in paths(site):
+        page.goto(site.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.evaluate("document.documentElement.dataset.theme") == theme
+
+
+def test_compare_page_draws_charts_and_keeps_hostile_names_as_text(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    expect(page.locator("h1")).to_have_text(HOSTILE)
+    for name in ("tradeoff", "savings", "eval/accuracy", "reward"):
+        page.get_by_test_id(f"chart-{name}").scroll_into_view_if_needed()
+        drawn(page, name)
+    expect(page.get_by_test_id("chart-savings")).to_have_attribute("aria-label", re.compile(r"tokens trained on −\d+%"))
+
+    # Another budget's savings, another cost on the axis, a curve put away.
+    page.locator("#savings-pick button", has_text="truncate").click()
+    expect(page.get_by_test_id("chart-savings")).to_have_attribute(
+        "aria-label", re.compile("^truncate · ½ against full")
+    )
+    page.get_by_role("button", name="memory", exact=True).click()
+    expect(page.get_by_test_id("chart-tradeoff")).to_have_attribute("aria-label", re.compile("peak memory, GiB"))
+    page.locator(".legend button", has_text="truncate").click()
+    page.wait_for_function(
+        "() => (hidden => hidden.length && hidden.every(t => t.meta.cell === 2))"
+        "(document.querySelector('[data-chart=reward]').data.filter(t => t.visible === false))"
+    )
+    page.get_by_role("button", name="runs", exact=True).click()
+    expect(page.get_by_test_id("runs-table").locator("tbody tr")).to_have_count(6)
+
+
+def test_numbers_behind_a_chart_are_a_table(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    drawn(page, "tradeoff")
+    panel = page.locator("section", has=page.get_by_test_id("chart-tradeoff")).last
+    panel.get_by_text("Numbers").click()
+    expect(panel.locator(".plot-data tbody tr")).to_have_count(3)
+    expect(panel.locator(".plot-data thead th").first).to_have_text("Budget")
+
+
+def test_run_page_grows_without_a_reload_and_keeps_the_zoom(site: Site, page: Page) -> None:
+    run = launch(site.store, small_spec("Live", steps=60)).runs[0]
+    page.goto(f"{site.url}/runs/{run.id}")
+    expect(page.get_by_test_id("run-state")).to_have_text("queued")
+    expect(page.locator("#live")).to_have_text("live")
+    page.evaluate("window.sameDocument = true")
+    life = RunLife(site.store)
+    site.store.register_worker("box", "box", HARDWARE)
+    attempt, _ = life.claim(run.id, "box")
+    events = list(run_events(run, "full", 30))
+
+    def report(first: int, last: int) -> None:
+        store_batches(site.store, [Batch(run.id, attempt, [e for e in events if first <= e.step <= last])])
+        life.heartbeat(run.id, attempt, last)
+
+    report(0, 10)
+    chart = page.get_by_test_id("chart-reward")
+    expect(chart).to_have_attribute("data-points", "10")
+    expect(page.get_by_test_id("run-state")).to_have_text("running")
+    page.wait_for_function("() => document.querySelector('[data-chart=reward]').layout?.yaxis?.range")
+    page.evaluate("window.Plotly.relayout(document.querySelector('[data-chart=reward]'), {'xaxis.range': [2, 5]})")
+    report(11, 30)
+    expect(chart).to_have_attribute("data-points", "30")
+    expect(page.get_by_test_id("run-progress")).to_have_attribute("aria-valuenow", "50")
+    assert page.evaluate("document.querySelector('[data-chart=reward]').layout.xaxis.range") == [2, 5]
+
+    page.get_by_test_id("stop").click()
+    page.get_by_test_id("confirm-yes").click()
+    expect(page.get_by_test_id("run-state")).to_have_text("stopping")
+    life.finish(run.id, attempt, "stopped")
+    expect(page.get_by_test_id("run-state")).to_have_text("stopped")
+    expect(page.locator("#announce")).to_have_text("full, seed 0: stopped")
+    assert page.evaluate("window.sameDocument") is True
+
+
+def test_stopping_can_be_thought_better_of(site: Site, page: Page) -> None:
+    run = site.waiting.runs[0]
+    page.goto(f"{site.url}/runs/{run.id}")
+    page.get_by_test_id("stop").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_test_id("run-state")).to_have_text("queued")
+    assert site.store.get_run(run.id).state == "queued"
+
+
+def test_theme_follows_the_system_until_it_is_chosen(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    drawn(page, "tradeoff")
+    root = page.locator("html")
+    color = "color => document.querySelector('[data-chart=tradeoff]').data.at(-1).marker.line.color === color"
+    expect(root).to_have_attribute("data-theme", "light")
+    page.emulate_media(color_scheme="dark")
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.wait_for_function(color, arg="#f2975c")  # the third cell's colour in the dark
+    page.get_by_role("button", name="Switch between light and dark").click()
+    expect(root).to_have_attribute("data-theme", "light")
+    page.wait_for_function(color, arg="#c2571a")
+    page.reload()
+    expect(root).to_have_attribute("data-theme", "light")
+
+
+def test_tokens_are_read_by_keyboard(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/runs/{site.finished.runs[1].id}/tokens?step=8&sample=2")
+    expect(page.locator("#h-sample")).to_have_text("Step 8 · sample 2 of 4")
+    tokens = page.get_by_test_id("tokens").locator(".t")
+    position = page.locator('[data-field="position"]')
+    expect(position).to_have_text("1")
+    tokens.first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(position).to_have_text("3")
+    page.keyboard.press("End")
+    expect(page.locator('[data-field="kept"]')).to_have_text("no")
+    expect(page.locator('[data-field="weight"]')).to_have_text("—")
+    tokens.first.hover()
+    expect(position).to_have_text("1")
+    page.get_by_role("link", name="Next sample").click()
+    expect(page.locator("#h-sample")).to_have_text("Step 8 · sample 3 of 4")
+    page.locator("select[name=step]").select_option("12")
+    expect(page.locator("#h-sample")).to_have_text("Step 12 · sample 3 of 4")
+
+
+# --- the launch form ---------------------------------------------------------------------------------
+
+
+def test_every_message_stands_beside_its_field_and_nothing_typed_is_lost(site: Site, page: Page) -> None:
+    before = len(site.store.list_experiments().items)
+    page.goto(f"{site.url}/experiments/new")
+    rows = page.get_by_test_id("budget-row")
+    rows.nth(1).locator('[data-name="fraction"]').fill("1.5")
+    page.locator('[data-pointer="/base/steps"]').fill("many")
+    page.get_by_role("radio", name="JSON-lines file").check()
+    page.locator('[data-pointer="/base/data/path"]').fill("/no/such/rows.jsonl")
+    page.get_by_test_id("seeds").fill("0, 1, x")
+    page.get_by_test_id("launch-submit").click()
+    fraction = rows.nth(1).locator('[data-name="fraction"]')
+    expect(rows.nth(1).locator("[data-budget-fault]")).to_contain_text("fraction is 1.5")
+    expect(fraction).to_have_attribute("aria-invalid", "true")
+    expect(fraction).to_be_focused()
+    expect(page.locator('[data-fault="/base/steps"]')).to_contain_text("'many'")
+    expect(page.locator('[data-fault="/seeds"]')).to_contain_text("'x'")
+    assert fraction.input_value() == "1.5"
+    assert page.locator('[data-pointer="/base/steps"]').input_value() == "many"
+
+    # With these mended the missing file is found, and said beside its field.
+    fraction.fill("0.5")
+    page.locator('[data-pointer="/base/steps"]').fill("4")
+    page.get_by_test_id("seeds").fill("0")
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator('[data-fault="/base/data/path"]')).to_contain_text("/no/such/rows.jsonl")
+    expect(page.locator('[data-fault="/base/steps"]')).to_be_hidden()
+    assert len(site.store.list_experiments().items) == before
+
+
+def test_expert_fields_open_for_their_message(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    page.locator("#expert > summary").click()
+    page.locator('[data-pointer="/base/objective/epsilon"]').fill("2")
+    page.locator("#expert > summary").click()
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator('[data-fault="/base/objective/epsilon"]')).to_be_visible()
+    expect(page.locator('[data-pointer="/base/objective/epsilon"]')).to_be_focused()
+
+
+def test_launching_sends_what_the_form_shows(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    page.locator('[data-pointer="/name"]').fill("By form")
+    page.get_by_role("button", name="Remove this budget").last.click()
+    page.get_by_test_id("add-budget").click()
+    last = page.get_by_test_id("budget-row").last
+    last.locator('[data-name="selector"]').select_option("urs")
+    last.locator('[data-name="fraction"]').fill("0.25")
+    expect(last.locator('[data-name="law"]')).to_be_hidden()
+    last.get_by_label("baseline").check()
+    page.get_by_role("button", name="3", exact=True).click()
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 3 seeds = 12 runs")
+    page.locator('[data-pointer="/base/steps"]').fill("7")
+    page.locator("#expert > summary").click()
+    page.locator('[data-pointer="/base/objective/loss_type"]').select_option("grpo")
+    page.locator('[data-pointer="/tags"]').fill("form, test")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.get_by_test_id("launch-submit").dblclick()
+    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
+    assert len(sent) == 1
+    record = site.store.get_experiment(page.url.rpartition("/")[2])
+    spec = record.spec
+    assert [budget.label for budget in spec.budgets] == ["full", "rpc · linear · ½", "urs · ½", "urs · ¼"]
+    assert (spec.name, spec.baseline, spec.seeds, spec.tags) == ("By form", 3, [0, 1, 2], ["form", "test"])
+    assert (spec.base.steps, spec.base.objective.loss_type, spec.base.optim.learning_rate) == (7, "grpo", 1e-4)
+    assert len(record.runs) == 12
+
+    # A clone shows the same again.
+    page.goto(f"{site.url}/experiments/new?clone={record.id}")
+    assert page.get_by_test_id("seeds").input_value() == "0, 1, 2"
+    assert page.locator('[data-pointer="/base/objective/loss_type"]').input_value() == "grpo"
+    expect(page.get_by_test_id("budget-row").nth(3).get_by_label("baseline")).to_be_checked()
+
+
+def test_a_queue_that_is_away_is_said_and_nothing_is_stored(browser: Browser, page: Page, tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock"))
+    with served(app) as url:
+        page.goto(f"{url}/experiments")
+        expect(page.get_by_test_id("empty")).to_contain_text("curl -X POST")
+        page.goto(f"{url}/experiments/new")
+        page.locator('[data-pointer="/name"]').fill("Kept")
+        page.get_by_test_id("launch-submit").click()
+        banner = page.locator("#form-faults")
+        expect(banner).to_contain_text("the queue cannot be reached", timeout=30_000)
+        expect(banner).to_be_focused()
+        assert page.locator('[data-pointer="/name"]').input_value() == "Kept"
+        expect(page.get_by_test_id("launch-submit")).to_be_enabled()
+        assert app.state.store.list_experiments().items == []
+
+
+def test_runs_that_fail_say_why(site: Site, page: Page) -> None:
+    run = launch(site.store, small_spec("Fails", steps=6)).runs[0]
+    train(site.store, run, upto=2)
+    RunLife(site.store).finish(run.id, 1, "failed", "nan_loss", "the loss of step 3 was not finite; lower the rate")
+    page.goto(f"{site.url}/runs/{run.id}")
+    expect(page.get_by_test_id("run-state")).to_have_text("failed")
+    expect(page.get_by_test_id("failure")).to_contain_text("nan_loss")
+    expect(page.get_by_test_id("failure")).to_contain_text("The loss of step 3 was not finite; lower the rate.")
