@@ -74,6 +74,7 @@ class Ingestor:
         self._redis = broker.redis
         self._store = store
         self._stop = threading.Event()
+        self._redis_away = False
         self._thread = threading.Thread(target=self._run, name="ingestor", daemon=True)
 
     @property
@@ -103,6 +104,9 @@ class Ingestor:
     def _pass(self, backlog: bool) -> bool:
         """Handle one read. Returns whether unacknowledged entries may be left."""
         entries = self._read("0" if backlog else ">")
+        if self._redis_away:
+            log.info("Redis answers again")
+            self._redis_away = False
         if not entries:
             return False
         store_batches(self._store, _parsed(entries))
@@ -122,7 +126,9 @@ class Ingestor:
         if isinstance(error, ResponseError) and "NOGROUP" in str(error):
             self._make_group()  # first start, or Redis lost its memory
             return
-        log.warning("Redis does not answer (%s); events wait with their workers", error)
+        if not self._redis_away:  # said once, not every second
+            log.warning("Redis does not answer (%s); events wait with their workers", error)
+        self._redis_away = True
         self._stop.wait(1.0)
 
     def _make_group(self) -> None:

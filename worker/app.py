@@ -12,7 +12,7 @@ import warnings
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from worker.supervisor import Supervisor
 
@@ -57,6 +57,8 @@ def serve(app: Celery, leaving: threading.Event) -> int:
     signals.setup_logging.connect(keep_logging, weak=False)
     # Running as root, as containers do, is dangerous with pickled messages; these are JSON only.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # What it announces concerns late acknowledgement, which is not used here.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     worker = app.Worker(
         pool="solo",
         concurrency=1,
