@@ -184,7 +184,7 @@ def _make_field(pointer: str, schema: Mapping[str, Any], value: Any) -> Field:
 def bounds_text(schema: Mapping[str, Any]) -> str:
     """The bounds in words: `1 to 4,096`, `above 0, at most 1`; empty where there are none."""
     low, high = schema.get("minimum"), schema.get("maximum")
-    if low == 0 and high is None:
+    if low == 0 and len({"minimum", "maximum", "exclusiveMaximum"} & set(schema)) == 1:
         return ""  # what cannot be below zero needs no saying
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:

@@ -56,7 +56,7 @@ def count(value: float | None) -> str:
     if value is None:
         return NOTHING
     for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:
             scaled = value / size
             digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
             return f"{number(scaled, digits)}{suffix}"

@@ -1,0 +1,94 @@
+"""Curves: means and bands over seeds, runs still going, biased budgets, what the axis and the table say."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import pytest
+
+from nat_core.events import METRICS
+from web.figures import Curve, Line, curves_chart, line_chart
+from web.palette import LIGHT
+
+REWARD = METRICS["reward"]
+
+
+def curve(seed: int, y: list[float | None], cell: int = 0, biased: bool = False, finished: bool = True) -> Curve:
+    return Curve("full" if cell == 0 else "truncate · ½", cell, seed, biased, finished, range(1, len(y) + 1), y)
+
+
+def test_finished_seeds_become_their_mean_and_range() -> None:
+    chart = curves_chart(REWARD, [curve(0, [0.2, 0.4]), curve(1, [0.4, 0.8]), curve(2, [0.6, 0.6])], LIGHT)
+    band, line = chart.figure["data"]
+    assert line["name"] == "full, 3 seeds"
+    assert (line["x"], line["y"]) == ([1, 2], [pytest.approx(0.4), pytest.approx(0.6)])
+    assert (band["x"], band["y"]) == ([1, 2, 2, 1], [0.6, 0.8, 0.4, 0.2])
+    assert band["fillcolor"] == "rgba(61,90,254,0.14)" and line["line"]["color"] == "#3d5afe"
+    assert chart.caption == "by step, mean and range of seeds"
+    assert chart.num_points == 2
+
+
+def test_a_run_still_going_is_a_thin_line_beside_the_mean() -> None:
+    chart = curves_chart(REWARD, [curve(0, [0.2, 0.4]), curve(1, [0.4, 0.8]), curve(2, [0.6], finished=False)], LIGHT)
+    mean, going = (trace for trace in chart.figure["data"] if "fill" not in trace)
+    assert mean["y"] == [pytest.approx(0.3), pytest.approx(0.6)]
+    assert (going["name"], going["y"], going["line"]["width"]) == ("full, seed 2", [0.6], 1.2)
+    assert mean["line"]["width"] == 2
+
+
+def test_a_single_run_is_one_plain_line_and_a_biased_one_is_dashed() -> None:
+    runs = [curve(0, [0.2, 0.3]), curve(0, [0.1, 0.2], cell=1, biased=True)]
+    plain, biased = curves_chart(REWARD, runs, LIGHT).figure["data"]
+    assert (plain["name"], plain["line"]["dash"], plain["meta"]) == ("full", "solid", {"cell": 0})
+    assert (biased["name"], biased["line"]["dash"], biased["meta"]) == ("truncate · ½", "dash", {"cell": 1})
+
+
+def test_values_that_are_missing_are_left_out_of_the_mean() -> None:
+    chart = curves_chart(REWARD, [curve(0, [0.2, None]), curve(1, [0.4, 0.8])], LIGHT)
+    assert chart.figure["data"][-1]["y"] == [pytest.approx(0.3), 0.8]
+
+
+def test_against_tokens_seeds_are_averaged_by_their_place_in_the_series() -> None:
+    runs = [
+        Curve("full", 0, 0, False, True, [100, 200, 300], [0.1, 0.2, 0.3]),
+        Curve("full", 0, 1, False, True, [120, 240], [0.3, 0.4]),
+    ]
+    line = curves_chart(REWARD, runs, LIGHT, x="tokens_selected").figure["data"][-1]
+    assert (line["x"], line["y"]) == ([110, 220], [pytest.approx(0.2), pytest.approx(0.3)])
+
+
+def test_costs_start_at_zero_and_shares_are_per_cent() -> None:
+    seconds = line_chart(METRICS["timing_s/update"], [Line("run", 0, [1, 2], [0.5, 0.6])], LIGHT)
+    assert seconds.figure["layout"]["yaxis"]["rangemode"] == "tozero"
+    assert seconds.caption == "seconds, by step"
+    accuracy = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0, 10], [0.47, 0.8])], LIGHT)
+    assert accuracy.figure["layout"]["yaxis"]["tickformat"] == ".0%"
+    assert accuracy.figure["layout"]["yaxis"]["rangemode"] == "normal"
+    narrow = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0, 10], [0.47, 0.48])], LIGHT)
+    assert narrow.figure["layout"]["yaxis"]["tickformat"] == ".1%"
+
+
+def test_the_reference_is_grey_and_behind() -> None:
+    lines = [Line("rpc", 1, [1], [0.5]), Line("full", 0, [1], [0.9], muted=True)]
+    first, second = line_chart(METRICS["timing_s/update"], lines, LIGHT).figure["data"]
+    assert (first["name"], first["line"]["color"], first["line"]["dash"]) == ("full", LIGHT.ink_3, "dot")
+    assert (second["name"], second["line"]["color"]) == ("rpc", LIGHT.cell(1))
+
+
+def test_it_is_said_in_a_sentence_and_a_table() -> None:
+    chart = line_chart(METRICS["eval/accuracy"], [Line("full", 0, [0, 30, 60], [0.47, 0.85, 0.84])], LIGHT)
+    assert chart.summary == "Accuracy: full from 47.0% to 84.0% at step 60."
+    assert chart.columns == ["Line", "First", "Latest", "Lowest", "Highest", "Values"]
+    assert chart.rows == [["full", "47.0%", "84.0%", "47.0%", "85.0%", "3"]]
+
+
+def test_no_value_yet_is_said() -> None:
+    chart = line_chart(REWARD, [Line("full", 0, [1], [None]), Line("rpc", 1, [], [])], LIGHT)
+    assert chart.num_points == 0 and chart.figure["data"] == []
+    assert chart.summary == "No reward yet; the line starts with the first value."
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_every_metric_makes_a_figure_that_plotly_knows(key: str) -> None:
+    chart = curves_chart(METRICS[key], [curve(0, [0.2, None, 0.4]), curve(1, [0.4, 0.5, 0.8])], LIGHT)
+    go.Figure(chart.figure)
+    assert chart.num_points == 3 and METRICS[key].label in chart.summary

@@ -1,0 +1,97 @@
+"""The launch form: drawn from the schema, so every field of a spec has its control, help and bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment
+from web.form import MAIN, Field, LaunchForm, bounds_text, launch_form
+from web.pages import launch_page
+
+
+def all_fields(form: LaunchForm) -> list[Field]:
+    rest = [field for _, _, fields in form.expert for field in fields]
+    return [*form.main.values(), *form.data[form.data_type], *rest]
+
+
+def leaves(document: Any, pointer: str = "") -> list[str]:
+    if not isinstance(document, dict):
+        return [pointer]
+    return [leaf for key, value in document.items() for leaf in leaves(value, f"{pointer}/{key}")]
+
+
+def test_every_field_of_a_spec_has_a_control_filled_with_its_value() -> None:
+    spec = demo_experiment(steps=7, seeds=(3, 4))
+    form = launch_form(spec)
+    pointers = {field.pointer for field in all_fields(form)}
+    apart = ("/budgets", "/seeds", "/baseline", "/tags", "/base/budget", "/base/seed", "/base/data/type")
+    fixed = ("/base/reward/type", "/base/rollout/engine")  # leave no choice
+    wanted = {leaf for leaf in leaves(spec.model_dump(mode="json")) if not leaf.startswith((*apart, *fixed))}
+    assert pointers == wanted
+    assert (form.main["/base/steps"].value, form.seeds) == ("7", "3, 4")
+    assert form.main["/base/optim/learning_rate"].value == "0.0001"
+
+
+def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:
+    fields = {field.pointer: field for field in all_fields(launch_form(demo_experiment()))}
+    generations = fields["/base/rollout/num_generations"]
+    assert (generations.kind, generations.bounds) == ("integer", "2 to 1,024")
+    assert generations.help == RunSpec().rollout.__class__.model_fields["num_generations"].description
+    assert fields["/base/objective/loss_type"].choices == ("dapo", "grpo", "dr_grpo")
+    high = fields["/base/objective/epsilon_high"]
+    assert (high.nullable, high.value, high.kind, high.bounds) == (True, "", "number", "above 0, at most 10")
+    assert fields["/base/evaluation/greedy"].kind == "boolean"
+    assert fields["/notes"].long
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"minimum": 1, "maximum": 4096}, "1 to 4,096"),
+        ({"exclusiveMinimum": 0, "maximum": 1}, "above 0, at most 1"),
+        ({"minimum": 0}, ""),
+        ({"minimum": 0, "exclusiveMaximum": 1}, "at least 0, below 1"),
+    ],
+)
+def test_bounds_in_words(schema: dict[str, Any], text: str) -> None:
+    assert bounds_text(schema) == text
+
+
+def test_a_budget_row_asks_only_what_leaves_a_choice() -> None:
+    form = launch_form(demo_experiment())
+    assert {part.name: part.selectors for part in form.budget_fields} == {
+        "fraction": ("rpc", "truncate", "urs"),
+        "law": ("rpc",),
+    }
+    assert set(form.selectors) == {"full", "urs", "rpc", "truncate"}
+
+
+def test_a_clone_shows_the_other_kind_of_data() -> None:
+    base = RunSpec(data=JsonlData(path="/data/train.jsonl", max_rows=8))
+    form = launch_form(ExperimentSpec(name="x", base=base, budgets=[UrsBudget(fraction=0.25)], baseline=0))
+    assert form.data_type == "jsonl"
+    values = {field.name: field.value for field in form.data["jsonl"]}
+    assert (values["path"], values["max_rows"], values["prompt_field"]) == ("/data/train.jsonl", "8", "question")
+    assert form.budgets == [{"selector": "urs", "fraction": "0.25", "design": "bernoulli"}]
+
+
+def test_page_has_one_control_and_one_place_for_messages_per_pointer() -> None:
+    html = launch_page(demo_experiment(), None)
+    for pointer in MAIN:
+        assert html.count(f'data-pointer="{pointer}"') == 1
+        assert html.count(f'data-fault="{pointer}"') == 1
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    for described in re.findall(r'aria-describedby="([^"]+)"', html):
+        assert set(described.split()) <= set(ids)
+    assert html.count('data-testid="budget-row"') == 5  # four rows and the template of a new one
+
+
+def test_values_are_escaped() -> None:
+    spec = demo_experiment().model_copy(update={"name": '"><script>x</script>', "notes": "</textarea><b>"})
+    html = launch_page(spec, None)
+    assert "<script>x" not in html and "</textarea><b>" not in html
+    assert "&lt;script&gt;x" in html

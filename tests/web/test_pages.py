@@ -1,0 +1,237 @@
+"""The pages through the real application and store: what they show, escape, refuse, and leave out."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+
+import pytest
+from fastapi.testclient import TestClient
+
+from nat_core.events import METRICS
+from nat_core.spec import parse_experiment_spec
+from server.life import RunLife
+from server.store import Store
+from tests.web.building import finished_experiment, launch, small_spec, train
+from web import views
+
+HOSTILE = """<script>alert(1)</script>"'&{{7*7}}"""
+
+
+def text_of(html: str) -> str:
+    """What a reader sees, roughly."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def rows_of(html: str, table: str) -> list[str]:
+    body = html.split(f'data-testid="{table}"', 1)[1].split("<tbody>", 1)[1].split("</tbody>", 1)[0]
+    return [text_of(row) for row in body.split("<tr")[1:]]
+
+
+def test_home_leads_to_the_experiments(client: TestClient) -> None:
+    answer = client.get("/", follow_redirects=False)
+    assert answer.is_redirect and answer.headers["location"] == "/experiments"
+
+
+def test_the_empty_listing_says_what_to_do_and_its_command_launches_the_demo(client: TestClient) -> None:
+    html = client.get("/experiments").text
+    assert "No experiment yet" in html
+    command = unescape(html.split("<pre", 1)[1].split(">", 1)[1].split("</pre>", 1)[0])
+    assert command.startswith("curl -X POST http://127.0.0.1:8300/api/v1/experiments")
+    spec = parse_experiment_spec(json.loads(command.split("-d '", 1)[1].rstrip("'")))
+    assert len(spec.budgets) == 4 and spec.base.optim.learning_rate == 1e-4
+    assert "Nothing archived" in client.get("/experiments?archived=true").text
+
+
+def test_listing_answers_first(client: TestClient, store: Store) -> None:
+    done = finished_experiment(store, small_spec("Done"))
+    launch(store, small_spec("Waiting"))
+    waiting_row, done_row = rows_of(client.get("/experiments").text, "experiments-table")
+    assert "queued" in waiting_row and "0 of 3 runs" in waiting_row
+    assert "succeeded" in done_row and store.comparison(done.id).headline in done_row
+
+
+def test_listing_turns_pages(client: TestClient, store: Store) -> None:
+    for number in range(21):
+        launch(store, small_spec(f"Number {number}"))
+    first = client.get("/experiments").text
+    assert len(rows_of(first, "experiments-table")) == 20 and "Number 0" not in first
+    older = re.search(r'href="(/experiments\?cursor=[^"]+)"', first)
+    assert older is not None
+    (row,) = rows_of(client.get(unescape(older[1])).text, "experiments-table")
+    assert "Number 0" in row
+
+
+def test_experiment_page_answers_then_shows_every_budget_with_the_baseline_first(
+    client: TestClient, store: Store
+) -> None:
+    spec = small_spec(seeds=(0, 1, 2)).model_copy(update={"baseline": 1})
+    experiment = finished_experiment(store, spec)
+    comparison = store.comparison(experiment.id)
+    html = client.get(f"/experiments/{experiment.id}").text
+    answer = html.split('data-testid="verdict"', 1)[1].split("</section>", 1)[0]
+    assert comparison.headline in unescape(answer) and comparison.detail in unescape(answer)
+    rows = rows_of(html, "cells-table")
+    assert [next(label for label in ("rpc", "full", "truncate") if label in row) for row in rows] == [
+        "rpc", "full", "truncate",
+    ]  # fmt: skip
+    assert "baseline" in rows[0] and "3 of 3" in rows[0] and "biased" in rows[2]
+    accuracy = comparison.cells[1].accuracy
+    assert accuracy is not None and f"{100 * accuracy.mean:.1f} ±" in rows[0]
+    assert len(rows_of(html, "runs-table")) == 9
+    assert 'data-testid="stop-experiment"' not in html
+
+
+def test_hostile_names_and_notes_stay_text(client: TestClient, store: Store) -> None:
+    spec = small_spec(HOSTILE).model_copy(update={"tags": ["<i>"], "notes": "</pre><script>2</script>"})
+    experiment = finished_experiment(store, spec)
+    run = experiment.runs[0].id
+    for path in (
+        "/experiments",
+        f"/experiments/{experiment.id}",
+        f"/runs/{run}",
+        f"/experiments/new?clone={experiment.id}",
+    ):
+        html = client.get(path).text
+        assert "<script>alert" not in html and "<script>2" not in html and "<i>" not in html.split("<main", 1)[1]
+        assert HOSTILE in text_of(html) or HOSTILE in unescape(html)
+        assert "{{7*7}}" in unescape(html)
+
+
+def test_pages_hold_nothing_that_the_content_policy_refuses(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec())
+    run = experiment.runs[1].id
+    paths = ["/experiments", f"/experiments/{experiment.id}", "/experiments/new", "/workers", "/runs/none"]
+    for path in paths + [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]:
+        answer = client.get(path)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert all(" src=" in tag for tag in re.findall(r"<script[^>]*>", answer.text)), path
+        assert not re.search(r"\son\w+=|javascript:", answer.text), path
+        sources = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="([^"]+)"', answer.text)
+        assert sources and all(source.startswith("/static/") for source in sources), path
+        assert all(client.get(source).status_code == 200 for source in set(sources))
+
+
+def test_an_experiment_without_a_finished_run_makes_no_answer_up(client: TestClient, store: Store) -> None:
+    experiment = launch(store, small_spec())
+    html = client.get(f"/experiments/{experiment.id}").text
+    assert "No answer yet." in html and 'data-testid="stop-experiment"' in html
+    assert all("—" in row and "pending" in row for row in rows_of(html, "cells-table")[1:])
+    figures = client.get(f"/experiments/{experiment.id}/figures.json?names=tradeoff,savings,reward").json()["figures"]
+    assert [figure["num_points"] for figure in figures.values()] == [0, 0, 0]
+    assert all(figure["summary"] for figure in figures.values())
+
+
+def test_experiment_figures_are_the_ones_asked_for(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec(seeds=(0, 1)))
+    path = f"/experiments/{experiment.id}/figures.json"
+    answer = client.get(f"{path}?names=tradeoff,savings,reward,nonsense&theme=dark&cost=memory&cell=2")
+    assert answer.headers["cache-control"] == "no-store"
+    figures = answer.json()["figures"]
+    assert set(figures) == {"tradeoff", "savings", "reward"}
+    assert figures["savings"]["summary"].startswith("truncate · ½ against full")
+    assert "peak memory" in figures["tradeoff"]["summary"]
+    lines = [trace for trace in figures["reward"]["figure"]["data"] if "fill" not in trace]
+    assert [line["name"] for line in lines] == ["full, 2 seeds", "rpc · linear · ½, 2 seeds", "truncate · ½, 2 seeds"]
+    assert lines[0]["x"] == [1, 2, 3, 4, 5, 6] and lines[0]["line"]["color"] == "#8fa2ff"
+    tokens = client.get(f"{path}?names=reward&x=tokens_selected").json()["figures"]["reward"]
+    assert tokens["caption"].startswith("by tokens trained on")
+
+
+def test_figures_refuse_an_unknown_theme(client: TestClient, store: Store) -> None:
+    experiment = launch(store, small_spec())
+    answer = client.get(f"/experiments/{experiment.id}/figures.json?theme=pink")
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+
+
+def test_run_figures_have_every_metric_and_the_baseline_in_grey(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec())
+    names = ",".join(METRICS)
+    figures = client.get(f"/runs/{experiment.runs[1].id}/figures.json?names={names}").json()["figures"]
+    assert set(figures) == set(METRICS)
+    grey, own = figures["timing_s/update"]["figure"]["data"]
+    assert (grey["name"], grey["line"]["dash"], own["name"]) == ("full", "dot", "Update")
+    assert figures["kl"]["num_points"] == 0
+    # The baseline itself has its generated tokens for company.
+    generated, selected = client.get(f"/runs/{experiment.runs[0].id}/figures.json?names=tokens/selected").json()[
+        "figures"
+    ]["tokens/selected"]["figure"]["data"]
+    assert (generated["name"], selected["name"]) == ("Tokens generated", "Tokens trained on")
+    assert all(g > s for g, s in zip(generated["y"], selected["y"], strict=True))
+
+
+def test_run_page_shows_state_progress_and_what_it_saved(client: TestClient, store: Store) -> None:
+    experiment = launch(store, small_spec(steps=60))
+    full, rpc, _ = experiment.runs
+    train(store, full)
+    train(store, rpc, upto=12)
+    html = client.get(f"/runs/{rpc.id}").text
+    head = text_of(html.split('id="run-head"', 1)[1].split('id="tiles"', 1)[0])
+    assert re.search(r"running step 12 of 60 · 0:2\d < \d+:\d\d left · cpu-box-1", head)
+    assert 'aria-valuenow="20"' in html and 'data-testid="stop"' in html
+    tiles = text_of(html.split('id="tiles"', 1)[1].split("<nav", 1)[0])
+    assert re.search(r"Forward\+backward 0\.5\d\d s −4\d% against full", tiles)
+    for key in views.RUN_CHARTS:
+        assert f'data-testid="chart-{key}"' in html
+
+
+def test_a_failed_run_says_why_and_cannot_be_stopped(client: TestClient, store: Store) -> None:
+    run = launch(store, small_spec()).runs[0]
+    train(store, run, upto=2)
+    RunLife(store).finish(run.id, 1, "failed", "data", "<b>row 3</b> has no answer")
+    html = client.get(f"/runs/{run.id}").text
+    failure = html.split('data-testid="failure"', 1)[1].split("</section>", 1)[0]
+    assert "&lt;b&gt;row 3&lt;/b&gt; has no answer." in failure and "<code>data</code>" in failure
+    assert 'data-testid="stop"' not in html
+
+
+def test_tokens_tab_shows_each_token_with_its_selection(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec())
+    html = client.get(f"/runs/{experiment.runs[1].id}/tokens?step=0&sample=2").text
+    assert "Step 0 · sample 2 of 4" in html
+    options = re.findall(r'<span class="t( cut)?" role="option"', html)
+    assert len(options) == 36 and 0 < options.count(" cut") < 36
+    assert html.count('class="cutline"') == 1
+    assert "↵" in html and "Reference answer" in html
+    urs_like = client.get(f"/runs/{experiment.runs[0].id}/tokens").text
+    assert 'class="cutline"' not in urs_like and "Step 6 · sample 1 of 4" in urs_like
+
+
+def test_tabs_of_a_run_that_waits_say_what_is_missing(client: TestClient, store: Store) -> None:
+    run = launch(store, small_spec()).runs[0]
+    assert "No sample yet" in client.get(f"/runs/{run.id}/tokens").text
+    assert "No line yet" in client.get(f"/runs/{run.id}/logs").text
+    assert "Waiting for a worker" in client.get(f"/runs/{run.id}").text
+
+
+def test_logs_and_config_tabs(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec())
+    run = experiment.runs[1].id
+    assert "training on rpc, seed 0" in client.get(f"/runs/{run}/logs").text
+    config = unescape(client.get(f"/runs/{run}/config").text)
+    assert "selector: rpc" in config and "EPYC 9474F" in config
+
+
+def test_workers_page_tells_who_does_what(client: TestClient, store: Store) -> None:
+    assert "No worker has registered" in client.get("/workers").text
+    experiment = launch(store, small_spec(steps=60))
+    train(store, experiment.runs[1], upto=3)
+    page = text_of(client.get("/workers").text)
+    assert "cpu-box-1" in page and "running rpc · linear · ½, seed 0" in page and "EPYC 9474F" in page
+
+
+@pytest.mark.parametrize(
+    "path", ["/experiments/exp-none", "/runs/run-none", "/runs/run-none/tokens", "/experiments/new?clone=exp-none"]
+)
+def test_what_is_not_there_is_a_page_that_says_so(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "text/html" in answer.headers["content-type"] and "Not found" in answer.text
+
+
+def test_a_clone_is_filled_with_what_was_launched(client: TestClient, store: Store) -> None:
+    experiment = launch(store, small_spec("Half, again", seeds=(4, 9), steps=33))
+    html = client.get(f"/experiments/new?clone={experiment.id}").text
+    assert 'value="4, 9"' in html and 'value="33"' in html and "Clone of an experiment" in html
+    assert html.count('data-testid="budget-row"') == 4
