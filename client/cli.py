@@ -9,13 +9,14 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from client.api import ApiError, NatLab, ServerUnreachable
+from client.api import ApiError, NatLab, ServerUnreachable, default_token
 from client.processes import StopRequested, python_module, stop_signals
 from client.show import (
     ALIVE_WITHIN_S,
@@ -63,7 +64,7 @@ def up() -> None:
     from client.up import Settings, Stack
 
     with stop_signals() as hurried, Stack(Settings.from_environment(), say, hurried) as stack:
-        say(f"natlab is at {stack.settings.url} (Ctrl-C stops it)")
+        say(f"natlab is at {link(stack.settings.url)} (Ctrl-C stops it)")
         stack.serve()
 
 
@@ -80,7 +81,7 @@ def demo(
     with stop_signals() as hurried, Stack(Settings.from_environment(), say, hurried) as stack:
         with NatLab(stack.settings.url) as lab:
             experiment = lab.launch(spec)
-            page = experiment_page(lab, experiment.id)
+            page = link(experiment_page(lab, experiment.id))
             say(f"Training under {len(spec.budgets)} token budgets; live at {page}")
             experiment = follow(lab, experiment.id, check=stack.check)
             print_comparison(out, lab.comparison(experiment.id))
@@ -224,6 +225,12 @@ def print_json(value: BaseModel | list[Any]) -> None:
 
 def experiment_page(lab: NatLab, experiment_id: str) -> str:
     return f"{lab.url}/experiments/{experiment_id}"
+
+
+def link(page: str) -> str:
+    """An address for the browser: with the token where one is set, which the server swaps for a cookie."""
+    token = default_token()
+    return page if token is None else f"{page}?{urlencode({'token': token})}"
 
 
 def follow(lab: NatLab, experiment_id: str, check: Any = lambda: None) -> ExperimentRecord:

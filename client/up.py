@@ -160,6 +160,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop worker, server and valkey, in this order and in bounded time."""
+        if self.children:
+            self.say("Stopping …")
         while self.children:
             child = self.children.pop()
             child.stop(GRACE_S[child.name], self.hurried)
