@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import socket
 import sys
 from types import FrameType
@@ -52,7 +53,13 @@ def main() -> int:
         return 2
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"natlab server at http://{host}:{listening.getsockname()[1]}", flush=True)
-    Server(app).run(sockets=[listening])
+    server = Server(app)
+    for stop in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # uvicorn raises the signal anew when it is done: then, too, it ends well
+        signal.signal(stop, server.handle_exit)
+    server.run(sockets=[listening])
     return 0
 
 

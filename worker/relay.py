@@ -23,25 +23,29 @@ _RETRY_S = 3.0
 
 
 class EventRelay:
-    """Carries one attempt's events."""
+    """Carries one attempt's events. `patience_s`: how long the server may take to store what was sent."""
 
-    def __init__(self, tail: EventTail, connection: redis.Redis, run_id: str, attempt: int) -> None:
+    def __init__(
+        self, tail: EventTail, connection: redis.Redis, run_id: str, attempt: int, patience_s: float = 5.0
+    ) -> None:
         self._tail = tail
         self._redis = connection
         self._run_id = run_id
         self._attempt = attempt
         self._unsent: list[AnyEvent] = []
         self._retry_at = 0.0
+        self._patience_s = patience_s
+        self._moved_at = time.monotonic()
+        self._seen = 0
         self._sent = 0
         self._stored = 0
-        self._sent_at_beat = 0
         self.step = 0
         self.ended: StateEvent | None = None
 
     @property
     def all_stored(self) -> bool:
-        """Whether the server has every event that was read."""
-        return not self._unsent and self._stored >= self._tail.seq
+        """Whether the server has every event that was ever read."""
+        return self._stored >= self._seen
 
     def pump(self) -> None:
         """Send what is new in the file; when Redis is away, keep it and try again later."""
@@ -54,19 +58,24 @@ class EventRelay:
             self._unsent = []
 
     def confirm(self, stored: int) -> None:
-        """Take in how far the server is; go back if it got nothing new of what was sent a heartbeat ago."""
-        stuck = stored < self._sent_at_beat and stored <= self._stored
+        """Take in how far the server is; go back once it has got nothing new for too long."""
+        if stored > self._stored or stored >= self._sent:
+            self.give_time()
         self._stored = stored
-        self._sent_at_beat = self._sent
-        if stuck:
+        if time.monotonic() - self._moved_at > self._patience_s:
             log.warning("%s: the server has events up to %d of %d; sending again", self._run_id, stored, self._sent)
             self._tail.rewind(stored)
             self._unsent = []
-            self._sent_at_beat = 0
+            self.give_time()
+
+    def give_time(self) -> None:
+        """Start the server's time to store what was sent anew: it moved, or it was away."""
+        self._moved_at = time.monotonic()
 
     def _note(self, events: Sequence[AnyEvent]) -> None:
         """Progress and end are known here even while Redis is away."""
         for event in events:
+            self._seen = max(self._seen, event.seq)
             self.step = max(self.step, event.step)
             if isinstance(event, StateEvent) and event.phase == "ended":
                 self.ended = event

@@ -21,6 +21,7 @@ class WorkerSettings:
     token: str | None = field(default=None, repr=False)
     heartbeat_s: float = 2.0
     tail_s: float = 0.25
+    resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
     stop_grace_s: float = 120.0  # a stopped trainer finishes its step and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the worker itself was told to go
 
@@ -46,12 +47,14 @@ class WorkerSettings:
             raise WorkerError(
                 f"NATLAB_SERVER_URL is {server_url!r}, but the worker needs an http:// address; correct it"
             )
+        heartbeat_s = _seconds("NATLAB_HEARTBEAT_S", env.get("NATLAB_HEARTBEAT_S") or "2")
         return cls(
             home=Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute(),
             redis_url=redis_url,
             server_url=server_url.rstrip("/"),
             token=_token(env),
-            heartbeat_s=_seconds("NATLAB_HEARTBEAT_S", env.get("NATLAB_HEARTBEAT_S") or "2"),
+            heartbeat_s=heartbeat_s,
+            resend_s=max(5.0, 2.5 * heartbeat_s),
         )
 
 

@@ -22,7 +22,7 @@ from worker.trainer import TRAINER, Ending, TrainerProcess
 
 log = logging.getLogger(__name__)
 
-_STORED_WAIT_S = 30.0  # for the server to store the last events, before the run is called finished
+_STORED_WAIT_S = 120.0  # for the server to store the last events, before the run is called finished
 _RETRY_S = 1.0
 T = TypeVar("T")
 
@@ -59,7 +59,8 @@ class Supervisor:
             message = f"the run's folder {self._settings.runs / run_id} cannot be used ({error}); free or repair it"
             self._finish(run_id, claimed.attempt, Ending("failed", "disk", message))
             return
-        relay = EventRelay(EventTail(folder / "events.jsonl"), self._redis, run_id, claimed.attempt)
+        tail = EventTail(folder / "events.jsonl")
+        relay = EventRelay(tail, self._redis, run_id, claimed.attempt, self._settings.resend_s)
         watch = _Watch(self._settings, self._client, run_id, claimed.attempt, trainer, relay, self._leaving)
         try:
             ending = watch.until_the_end()
@@ -151,6 +152,7 @@ class _Watch:
             orders = self._client.heartbeat(self._run_id, self._attempt, self._relay.step)
         except ServerAwayError as error:
             log.warning("%s: training goes on: %s", self._run_id, error.message)
+            self._relay.give_time()
         except RefusedError as refusal:
             log.warning("%s: the trainer is ended: %s", self._run_id, refusal.message)
             self._evicted = True

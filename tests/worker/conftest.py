@@ -41,6 +41,7 @@ def worker_settings(tmp_path: Path, redis_url: str, server_url: str) -> WorkerSe
         server_url=server_url,
         heartbeat_s=0.1,
         tail_s=0.03,
+        resend_s=0.3,
         stop_grace_s=1.0,
         shutdown_grace_s=0.5,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,21 +63,44 @@ def test_relay_keeps_events_while_redis_is_away(path: Path, redis_url: str, conn
     assert sent(connection) == [1, 2, 3]
 
 
-def test_relay_sends_again_only_when_the_server_got_nothing_new(path: Path, connection: redis.Redis) -> None:
-    relay = EventRelay(EventTail(path), connection, "run-a", 1)
+def test_relay_sends_again_once_the_server_gets_nothing_new_for_too_long(path: Path, connection: redis.Redis) -> None:
+    relay = EventRelay(EventTail(path), connection, "run-a", 1, patience_s=0.2)
     append(path, *range(1, 7))
+
+    def beat(stored: int, after_s: float) -> list[int]:
+        time.sleep(after_s)
+        relay.confirm(stored)
+        relay.pump()
+        return sent(connection)
+
     relay.pump()
-    relay.confirm(0)  # sent this moment: the server needs time
-    relay.pump()
-    assert sent(connection) == [1, 2, 3, 4, 5, 6]
-    relay.confirm(2)  # on its way
-    relay.pump()
-    assert sent(connection) == [1, 2, 3, 4, 5, 6]
-    relay.confirm(2)  # nothing more came: lost
-    relay.pump()
-    assert sent(connection) == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6]
-    relay.confirm(2)
-    relay.pump()
-    assert len(sent(connection)) == 10  # not at every heartbeat
+    assert beat(0, 0.1) == [1, 2, 3, 4, 5, 6]  # sent just now: the server needs time
+    assert beat(2, 0.15) == [1, 2, 3, 4, 5, 6]  # on its way
+    assert beat(2, 0.25) == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6]  # nothing more came: lost
+    assert len(beat(2, 0.1)) == 10  # and not at every heartbeat
+    assert not relay.all_stored
     relay.confirm(6)
     assert relay.all_stored
+    assert len(beat(6, 0.25)) == 10
+
+
+def test_relay_that_went_back_knows_what_is_still_missing(path: Path, connection: redis.Redis) -> None:
+    relay = EventRelay(EventTail(path), connection, "run-a", 1, patience_s=0.0)
+    append(path, 1, 2, 3)
+    relay.pump()
+    time.sleep(0.01)
+    relay.confirm(1)
+    time.sleep(0.01)
+    relay.confirm(1)
+    assert not relay.all_stored  # though the file was read up to event 1 only, this time
+
+
+def test_relay_does_not_hold_its_absence_against_the_server(path: Path, connection: redis.Redis) -> None:
+    relay = EventRelay(EventTail(path), connection, "run-a", 1, patience_s=0.1)
+    append(path, 1, 2)
+    relay.pump()
+    time.sleep(0.15)
+    relay.give_time()
+    relay.confirm(0)
+    relay.pump()
+    assert sent(connection) == [1, 2]
