@@ -15,7 +15,6 @@ from web.views import savings_cell
 # (run ids, metric keys) -> series
 LoadSeries = Callable[[list[str], list[str]], list[MetricSeries]]
 
-BIASED_SELECTORS = frozenset({"truncate", "top_surprisal"})
 # Metrics that are read together: the second one is drawn behind the first, in grey.
 COMPANIONS = {"tokens/selected": "tokens/generated", "eval/accuracy": "eval/accuracy_greedy"}
 
@@ -56,7 +55,7 @@ def experiment_curves(experiment: ExperimentRecord, series: Sequence[MetricSerie
             label=run.label,
             cell=run.cell,
             seed=run.seed,
-            biased=experiment.spec.budgets[run.cell].selector in BIASED_SELECTORS,
+            biased=experiment.spec.budgets[run.cell].biased,
             finished=run.state.is_final,
             x=by_run[run.id].x,
             y=by_run[run.id].y,

@@ -10,7 +10,6 @@ from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, Page, RunDetail, RunRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec, demo_experiment
 from web import views
-from web.figure_sets import BIASED_SELECTORS
 from web.figures import X_AXES
 from web.form import DATA_TYPES, launch_form
 from web.formatting import sentence
@@ -37,7 +36,6 @@ def experiments_page(
         here=here,
         next_cursor=page.next_cursor,
         curl=launch_command(server_url),
-        biased=BIASED_SELECTORS,
     )
 
 
@@ -76,7 +74,6 @@ def experiment_page(experiment: ExperimentRecord, comparison: Comparison) -> str
         open_charts=views.EXPERIMENT_CHARTS,
         groups=views.more_charts(views.EXPERIMENT_CHARTS),
         metrics=METRICS,
-        biased=BIASED_SELECTORS,
         spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
         hardware=sorted({text for run in experiment.runs if (text := views.hardware_text(run.hardware))}),
     )
@@ -109,7 +106,6 @@ def run_page(
         open_charts=views.RUN_CHARTS,
         groups=views.more_charts(views.RUN_CHARTS),
         metrics=METRICS,
-        biased=BIASED_SELECTORS,
         choice=choice,
         log_text=log_text,
         spec_yaml=views.as_yaml(run.spec.model_dump(mode="json")),

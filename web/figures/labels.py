@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CHAR_WIDTH = 6.4
+CHAR_WIDTH = 5.8
 LINE_HEIGHT = 16.0
 POINT_RADIUS = 8.0
 

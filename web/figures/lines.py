@@ -61,6 +61,7 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
             nticks=5,
             tickformat=_tick_format(info, drawn),
             rangemode="tozero" if info.unit in _FROM_ZERO else "normal",
+            **_flat_range(info, drawn),
         ),
         hovermode="x unified",
         uirevision=x,
@@ -80,9 +81,19 @@ def _unit_words(info: MetricInfo) -> str:
     return words.get(info.unit, "tokens/s, " if info.unit == "tokens/s" else "")
 
 
+def _flat_range(info: MetricInfo, lines: Sequence[Line]) -> dict[str, list[float]]:
+    """Values that are all the same get a range of their own: Plotly's would reach from minus one to one."""
+    value = next(value for line in lines for value in line.y if value is not None)
+    if _span(lines) > 0 or info.unit in _FROM_ZERO:
+        return {}
+    if info.unit == "share":
+        return {"range": [max(0.0, value - 0.1), min(1.0, value + 0.1)]}
+    return {"range": [0.9 * value, 1.1 * value] if value > 0 else [value - 1, value + 1]}
+
+
 def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
     if info.unit == "share":
-        return ".0%" if _span(lines) > 0.04 else ".1%"
+        return ".1%" if 0 < _span(lines) <= 0.04 else ".0%"
     return "~s" if info.unit.startswith("tokens") else "~g"
 
 
@@ -98,7 +109,7 @@ def _color(line: Line, palette: Palette) -> str:
 
 def _line(line: Line, info: MetricInfo, palette: Palette) -> dict[str, Any]:
     num_values = sum(value is not None for value in line.y)
-    few = num_values <= _FEW_POINTS and not line.muted
+    few = num_values == 1 or (num_values <= _FEW_POINTS and not line.muted)
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines+markers" if few else "lines",

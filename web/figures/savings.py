@@ -55,7 +55,7 @@ def savings_chart(cell: CellComparison, baseline_label: str, palette: Palette, c
             annotations.append(_paper_note(row.paper, y, palette))
     layout = base_layout(
         palette,
-        margin={"l": 122, "r": 4, "t": 4, "b": 4},
+        margin={"l": 126, "r": 4, "t": 4, "b": 4},
         xaxis=axis(palette, range=[left, 1], visible=False, fixedrange=True),
         yaxis=axis(
             palette,

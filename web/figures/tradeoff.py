@@ -41,7 +41,7 @@ X_AXES: dict[str, CostAxis] = {
 }
 
 # The plot's nominal inner size in pixels, wide and on a phone; only label placement depends on it.
-_WIDE, _COMPACT = (600.0, 250.0), (250.0, 230.0)
+_WIDE, _COMPACT = (600.0, 250.0), (270.0, 240.0)
 _DODGE_PX = 13.0
 
 
@@ -212,8 +212,10 @@ def _margin_band(
         "layer": "below",
     }
     margin_points = number(100 * comparison.margin, 0 if comparison.margin * 100 % 1 < 1e-9 else 1)
-    text = f"margin: {margin_points} {'point' if margin_points == '1' else 'points'} below {baseline.cell.label}"
-    width, y = 6.0 * len(text), frame.py(bottom)
+    text = f"margin: {margin_points} {'point' if margin_points == '1' else 'points'}"
+    if frame.width >= _WIDE[0]:
+        text += f" below {baseline.cell.label}"
+    width, y = 5.6 * len(text), frame.py(bottom)
     spots = [  # the text's box, its end that is held, and whether it hangs below the band or stands in it
         (Box(4, y - 18, 4 + width, y), "left", "bottom"),
         (Box(frame.width - width - 4, y - 18, frame.width - 4, y), "right", "bottom"),
