@@ -22,7 +22,6 @@ NatlabError
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -34,8 +33,6 @@ from starlette.exceptions import HTTPException
 
 from nat_core.errors import NatlabError, SpecError, spec_error_from_entries
 from nat_core.records import Problem
-
-log = logging.getLogger(__name__)
 
 
 class ServerError(NatlabError):
@@ -134,9 +131,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         return _problem(status, _PROTOCOL_CODES.get(status, "http"), str(error.detail))
-    return _problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server made a mistake; its log says more under this time"
-    )
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the server made a mistake; its log says more")
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
@@ -149,16 +144,13 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of this application with a problem document."""
+    """Answer every foreseen error of this application with a problem document; the guard answers the others."""
 
-    async def handle(request: Request, error: Exception) -> Response:
-        problem = problem_of(error)
-        if problem.status >= 500 and not isinstance(error, ServerError):
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    async def handle(_request: Request, error: Exception) -> Response:
         headers = error.headers if isinstance(error, HTTPException) else None
-        return problem_response(problem, headers)
+        return problem_response(problem_of(error), headers)
 
-    for kind in (NatlabError, RequestValidationError, HTTPException, Exception):
+    for kind in (NatlabError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
 
 

@@ -64,7 +64,7 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
                 elif event_log.store_events(session, run, batch.attempt, batch.events):
                     changes.run_ids.add(run_id)
                     if any(event_log.values_of(event) for event in batch.events):
-                        changes.metric_steps[run_id] = run.step
+                        changes.with_metrics.add(run_id)
 
 
 class Ingestor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -27,6 +28,8 @@ from server.errors import (
     problem_response,
 )
 from server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
 COOKIE = "natlab_token"
@@ -56,8 +59,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -70,10 +77,13 @@ class Guard:
         except ServerError as error:
             headers = {"www-authenticate": "Bearer"} if isinstance(error, UnauthorizedError) else None
             answer = problem_response(problem_of(error), headers)
-        if answer is not None:
-            await answer(scope, receive, send_guarded)
-        else:
-            await self._app(scope, receive, send_guarded)
+        try:
+            await (answer or self._app)(scope, receive, send_guarded)
+        except Exception as error:  # a mistake of ours: its answer carries the headers, too
+            if started:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await problem_response(problem_of(error))(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> Response | None:
         """Raise what is wrong with the request, or return an answer that needs no application."""

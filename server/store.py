@@ -29,10 +29,10 @@ Row = TypeVar("Row", ExperimentRow, RunRow)
 
 @dataclass
 class Changes:
-    """What one transaction changed: runs to tell about, steps that have new metrics, or rows that are gone."""
+    """What one transaction changed: runs to tell about, those with new metrics, and whether rows are gone."""
 
     run_ids: set[str] = field(default_factory=set)
-    metric_steps: dict[str, int] = field(default_factory=dict)
+    with_metrics: set[str] = field(default_factory=set)
     removed: bool = False
 
 
@@ -236,7 +236,7 @@ class Store:
             for row in session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))):
                 record = views.run_record(row)
                 self._hub.publish(Message("run", record.model_dump_json(), row.experiment_id, row.id))
-                if row.id in changes.metric_steps:
+                if row.id in changes.with_metrics:
                     data = f'{{"run_id":"{row.id}","experiment_id":"{row.experiment_id}","step":{row.step}}}'
                     self._hub.publish(Message("metrics", data, row.experiment_id, row.id))
 

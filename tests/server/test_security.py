@@ -103,10 +103,11 @@ def test_every_answer_carries_the_policy(client: TestClient, path: str) -> None:
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_unforeseen_errors_tell_nothing_of_the_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unforeseen_errors_tell_nothing_of_the_inside(client: TestClient) -> None:
     app: Any = client.app
     app.state.store.db.path.unlink()
     app.state.store.db.close()  # the next reader finds no database
     answer = client.get("/api/v1/workers")
     assert answer.status_code == 500 and answer.json()["code"] == "internal"
+    assert "content-security-policy" in answer.headers
     assert "sqlite" not in answer.text.lower() and str(app.state.settings.home) not in answer.text
