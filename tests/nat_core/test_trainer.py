@@ -186,9 +186,9 @@ def test_a_model_directory_and_gsm8k_rows_train_two_steps(tmp_path: Path) -> Non
     spec = run_spec(
         model={"path": str(model)},
         data={"type": "jsonl", "path": str(OUR_ROWS), "prompt_template": "Question: {prompt}\nAnswer:"},
-        # a random model never finds an answer: with the KL term every token still carries loss
-        objective={"beta": 0.05},
-        rollout={"num_prompts": 2, "num_generations": 3, "max_completion_length": 24},
+        # A random model never finds the number; its last vowel is the reference's often enough to learn from.
+        reward={"answer_pattern": "([aeiou])"},
+        rollout={"num_prompts": 2, "num_generations": 8, "max_completion_length": 24},
         evaluation={"num_prompts": 2, "num_samples": 2, "every": 0},
         optim={"learning_rate": 1e-3},
         budget={"selector": "rpc", "fraction": 0.5},
