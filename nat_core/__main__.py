@@ -36,9 +36,6 @@ def main() -> int:
     # OpenMP threads that spin while they wait make a step 5 to 20 times slower as soon as anything else
     # wants a core. Read once, when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Waiting threads sleep instead of spinning. Spinning made two trainers on two cores six times slower each, and gains
-    # nothing alone. OpenMP reads this when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import transformers
 
     transformers.utils.logging.disable_progress_bar()

@@ -362,9 +362,14 @@ def _answer(spec: ExperimentSpec, cells: list[CellComparison], best: int | None)
     rivals = [cell for cell in cells if cell.verdict is not Verdict.BASELINE and not cell.biased]
     if best is not None:
         cell = cells[best]
-        share = cell.fraction.mean if cell.fraction else 1.0
+        share = 1 - cell.savings["tokens_selected"].mean
         detail = f"{cell.label}: {cell.verdict_text} {_saved_words(cell)}"
-        return f"{100 * share:.0f}% of the tokens are enough here.", detail, "good"
+        # Against the baseline, not against all generated: `full` itself leaves out what teaches nothing.
+        return (
+            f"{100 * share:.0f}% of the tokens that {cells[spec.baseline].label} trains on are enough here.",
+            detail,
+            "good",
+        )
     if not rivals:
         return "Nothing to compare yet.", "Add an unbiased budget beside the baseline.", "mute"
     if all(cell.verdict is Verdict.PENDING for cell in rivals):
@@ -383,14 +388,28 @@ def _every(cells: list[CellComparison]) -> str:
 
 
 def _saved_words(cell: CellComparison) -> str:
-    names = {"forward_backward_s": "forward+backward time", "peak_memory_gib": "peak memory"}
-    parts = []
-    for key, name in names.items():
-        if key in cell.savings:
-            saved = cell.savings[key].mean
-            parts.append(f"{abs(100 * saved):.0f}% {'less' if saved >= 0 else 'more'} {name}")
-    share = f"It trained on {100 * cell.fraction.mean:.1f}% of generated tokens" if cell.fraction else ""
-    return share + (f", with {' and '.join(parts)}." if parts else ".") if share else ""
+    if cell.fraction is None:
+        return ""
+    share = f"It trained on {100 * cell.fraction.mean:.1f}% of generated tokens"
+    parts = [
+        f"{abs(100 * saved.mean):.0f}% {_fewer(noun, saved.mean)}"
+        for key, noun in _SAVED_NOUNS.items()
+        if (saved := cell.savings.get(key)) is not None
+    ]
+    return f"{share}: {', '.join(parts)} than the baseline." if parts else f"{share}."
+
+
+_SAVED_NOUNS = {
+    "tokens_selected": "tokens",
+    "forward_backward_s": "forward+backward time",
+    "peak_memory_gib": "peak memory",
+}
+
+
+def _fewer(noun: str, saved: float) -> str:
+    if saved < 0:
+        return f"more {noun}"
+    return f"{'fewer' if noun == 'tokens' else 'less'} {noun}"
 
 
 _TIMES_DEPEND_ON = ("device", "cpu", "threads", "torch")
