@@ -42,13 +42,15 @@ class Watch:
                 self._broker.send(run_id)
 
     def _run(self) -> None:
-        at_start = True
+        at_start, broker_away = True, False
         while not self._stop.is_set():
             try:
                 self.look(at_start)
-                at_start = False
+                at_start = broker_away = False
             except BrokerUnavailableError as error:
-                log.warning("%s", error)
+                if not broker_away:  # said once, not at every round
+                    log.warning("%s", error)
+                broker_away = True
             except Exception:
                 log.exception("looking after the runs failed; trying again")
             self._stop.wait(min(5.0, self._lease_s / 4))

@@ -77,13 +77,17 @@ def connect(settings: WorkerSettings) -> redis.Redis:
 
 def register(client: ServerClient, described: tuple[str, str, dict[str, Any]]) -> None:
     """Make this worker known, waiting for a server that is only just starting."""
-    give_up_at = time.monotonic() + _SERVER_WAIT_S
+    began = time.monotonic()
+    waiting = False
     while True:
         try:
             return client.register(*described)
-        except ServerAwayError:
-            if time.monotonic() >= give_up_at:
+        except ServerAwayError as error:
+            if time.monotonic() - began >= _SERVER_WAIT_S:
                 raise
+            if not waiting and time.monotonic() - began > 3:  # beside a starting server there is nothing to say
+                log.info("waiting %g s for the server: %s", _SERVER_WAIT_S, error.message)
+                waiting = True
         time.sleep(0.5)
 
 
