@@ -23,6 +23,7 @@ FOREVER = "public, max-age=31536000, immutable"
 def mount(app: FastAPI) -> None:
     """Serve `web/static` at `/static`, and plotly.min.js beside it, compressed once."""
     app.add_api_route(PLOTLY_URL, _plotly_script, methods=["GET", "HEAD"], include_in_schema=False)
+    app.add_api_route("/favicon.ico", _icon, methods=["GET"], include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC_DIR), name="static")
 
 
@@ -42,6 +43,11 @@ def _plotly_script(request: Request) -> Response:
         headers["Content-Encoding"] = "gzip"
         return Response(_compressed_plotly(), media_type="text/javascript", headers=headers)
     return FileResponse(plotly_script_path(), media_type="text/javascript", headers=headers)
+
+
+def _icon() -> FileResponse:
+    """For what asks for an icon without reading the page."""
+    return FileResponse(STATIC_DIR / "icon.svg", media_type="image/svg+xml")
 
 
 class _Static(StaticFiles):

@@ -42,13 +42,17 @@ def experiments_page(
 def launch_command(server_url: str) -> str:
     """The demo's launch as one command."""
     demo = demo_experiment()
-    document = {
+    budgets = [
+        {"selector": budget.selector, **budget.model_dump(mode="json", exclude_unset=True)} for budget in demo.budgets
+    ]
+    parts = {
         "name": demo.name,
         "base": demo.base.model_dump(mode="json", exclude_unset=True),
-        "budgets": [budget.model_dump(mode="json") for budget in demo.budgets],
+        "budgets": budgets,
         "seeds": demo.seeds,
     }
-    body = json.dumps(document, indent=1, ensure_ascii=False).replace("'", "'\\''")
+    lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in parts.items()]
+    body = ("{" + ",\n ".join(lines) + "}").replace("'", "'\\''")
     return f"curl -X POST {server_url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
 
 
@@ -109,7 +113,7 @@ def run_page(
         choice=choice,
         log_text=log_text,
         spec_yaml=views.as_yaml(run.spec.model_dump(mode="json")),
-        hardware=run.hardware or {},
+        hardware={views.hardware_word(key): value for key, value in (run.hardware or {}).items()},
     )
 
 

@@ -214,10 +214,13 @@ def hardware_text(hardware: Mapping[str, Any] | None) -> str:
     """The hardware's facts in one line, in the order they were recorded."""
     if not hardware:
         return ""
-    shown = [
-        f"{key.replace('_', ' ')} {value}" for key, value in hardware.items() if not isinstance(value, dict | list)
-    ]
-    return ", ".join(shown)
+    plain = ((key, value) for key, value in hardware.items() if not isinstance(value, dict | list))
+    return ", ".join(f"{hardware_word(key)} {value}" for key, value in plain)
+
+
+def hardware_word(key: str) -> str:
+    """`memory_gib` as `memory GiB`."""
+    return key.replace("_gib", " GiB").replace("_", " ")
 
 
 def as_yaml(document: Mapping[str, Any]) -> str:

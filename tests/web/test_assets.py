@@ -38,6 +38,7 @@ def test_own_files_are_asked_for_anew_and_vendored_ones_kept(client: TestClient)
     etag = client.get("/static/js/page.js").headers["etag"]
     assert client.get("/static/js/page.js", headers={"If-None-Match": etag}).status_code == 304
     assert client.get("/static/../palette.py").status_code == 404
+    assert client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
 
 
 def css_colors(selector: str) -> dict[str, str]:

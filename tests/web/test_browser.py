@@ -116,10 +116,12 @@ def test_compare_page_draws_charts_and_keeps_hostile_names_as_text(site: Site, p
     expect(page.get_by_test_id("chart-savings")).to_have_attribute("aria-label", re.compile(r"tokens trained on −\d+%"))
 
     # Another budget's savings, another cost on the axis, a curve put away.
+    expect(page.locator('#savings-pick [aria-pressed="true"]')).to_have_text("rpc · linear · ½")
     page.locator("#savings-pick button", has_text="truncate").click()
     expect(page.get_by_test_id("chart-savings")).to_have_attribute(
         "aria-label", re.compile("^truncate · ½ against full")
     )
+    expect(page.locator('#savings-pick [aria-pressed="true"]')).to_have_text("truncate · ½")
     page.get_by_role("button", name="memory", exact=True).click()
     expect(page.get_by_test_id("chart-tradeoff")).to_have_attribute("aria-label", re.compile("peak memory, GiB"))
     page.locator(".legend button", has_text="truncate").click()
@@ -251,6 +253,17 @@ def test_every_message_stands_beside_its_field_and_nothing_typed_is_lost(site: S
     expect(page.locator('[data-fault="/base/data/path"]')).to_contain_text("/no/such/rows.jsonl")
     expect(page.locator('[data-fault="/base/steps"]')).to_be_hidden()
     assert len(site.store.list_experiments().items) == before
+
+
+def test_a_rule_over_a_whole_budget_marks_the_field_that_its_sentence_names(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    row = page.get_by_test_id("budget-row").nth(1)
+    row.locator('[data-name="law"]').select_option("uniform")
+    row.locator('[data-name="fraction"]').fill("0.25")
+    page.get_by_test_id("launch-submit").click()
+    expect(row.locator("[data-budget-fault]")).to_contain_text("keeps at least half")
+    expect(row.locator('[data-name="fraction"]')).to_be_focused()
+    expect(row.locator('[data-name="selector"]')).not_to_have_attribute("aria-invalid", "true")
 
 
 def test_expert_fields_open_for_their_message(site: Site, page: Page) -> None:

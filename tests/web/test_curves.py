@@ -67,6 +67,16 @@ def test_costs_start_at_zero_and_shares_are_per_cent() -> None:
     assert narrow.figure["layout"]["yaxis"]["tickformat"] == ".1%"
 
 
+def test_a_single_value_and_equal_values_get_a_sensible_range() -> None:
+    once = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0], [0.47])], LIGHT)
+    assert once.figure["layout"]["yaxis"]["range"] == [pytest.approx(0.37), pytest.approx(0.57)]
+    assert once.figure["data"][0]["mode"] == "lines+markers"
+    ones = line_chart(METRICS["budget/effective_sample_size"], [Line("run", 0, range(3), [1.0] * 3)], LIGHT)
+    assert ones.figure["layout"]["yaxis"]["range"] == [pytest.approx(0.9), 1.0]
+    rate = line_chart(METRICS["learning_rate"], [Line("run", 0, range(3), [1e-4] * 3)], LIGHT)
+    assert rate.figure["layout"]["yaxis"]["range"] == [pytest.approx(0.9e-4), pytest.approx(1.1e-4)]
+
+
 def test_the_reference_is_grey_and_behind() -> None:
     lines = [Line("rpc", 1, [1], [0.5]), Line("full", 0, [1], [0.9], muted=True)]
     first, second = line_chart(METRICS["timing_s/update"], lines, LIGHT).figure["data"]

@@ -53,8 +53,8 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
             linecolor=palette.line,
             nticks=6,
             tickformat="~s" if x.startswith("tokens") else "",
-            rangemode="tozero",
-            hoverformat="",
+            # Markers want room at both ends, so that the one at step 0 is seen whole.
+            rangemode="normal" if any(_few(line) for line in drawn) else "tozero",
         ),
         yaxis=axis(
             palette,
@@ -69,7 +69,7 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
     return Chart(
         figure={"data": traces, "layout": layout},
         summary=_summary(info, drawn, x),
-        num_points=sum(value is not None for line in drawn for value in line.y),
+        num_points=sum(_num_values(line) for line in drawn),
         caption=f"{_unit_words(info)}by {X_TITLES[x]}",
         columns=["Line", "First", "Latest", "Lowest", "Highest", "Values"],
         rows=[_table_row(line, info) for line in drawn],
@@ -107,16 +107,24 @@ def _color(line: Line, palette: Palette) -> str:
     return faded(color, 0.5) if line.thin else color
 
 
+def _num_values(line: Line) -> int:
+    return sum(value is not None for value in line.y)
+
+
+def _few(line: Line) -> bool:
+    """Whether each value gets a marker."""
+    return _num_values(line) == 1 or (_num_values(line) <= _FEW_POINTS and not line.muted)
+
+
 def _line(line: Line, info: MetricInfo, palette: Palette) -> dict[str, Any]:
-    num_values = sum(value is not None for value in line.y)
-    few = num_values == 1 or (num_values <= _FEW_POINTS and not line.muted)
+    few = _few(line)
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines+markers" if few else "lines",
         "name": line.name,
         "meta": {"cell": line.cell},
-        "x": list(line.x),
-        "y": list(line.y),
+        "x": _short(line.x),
+        "y": _short(line.y),
         "connectgaps": True,
         "line": {
             "color": _color(line, palette),
@@ -126,7 +134,7 @@ def _line(line: Line, info: MetricInfo, palette: Palette) -> dict[str, Any]:
         "hovertemplate": metric_hover_format(info),
     }
     if few:
-        trace["marker"] = {"size": 5 if num_values > 1 else 8, "color": _color(line, palette)}
+        trace["marker"] = {"size": 5 if _num_values(line) > 1 else 8, "color": _color(line, palette)}
     return trace
 
 
@@ -145,14 +153,19 @@ def _band(line: Line, palette: Palette) -> list[dict[str, Any]]:
             "mode": "lines",
             "name": f"{line.name}, range",
             "meta": {"cell": line.cell},
-            "x": [x for x, _, _ in edges] + [x for x, _, _ in reversed(edges)],
-            "y": [high for _, _, high in edges] + [low for _, low, _ in reversed(edges)],
+            "x": _short([x for x, _, _ in edges] + [x for x, _, _ in reversed(edges)]),
+            "y": _short([high for _, _, high in edges] + [low for _, low, _ in reversed(edges)]),
             "fill": "toself",
             "fillcolor": palette.cell_soft(line.cell, 0.14),
             "line": {"width": 0},
             "hoverinfo": "skip",
         }
     ]
+
+
+def _short(values: Sequence[float | None]) -> list[float | None]:
+    """Six figures are more than a screen shows; all seventeen would treble what travels."""
+    return [None if value is None else float(f"{value:.6g}") for value in values]
 
 
 def _known(line: Line) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ const params = new Map();
 const charts = new Map(); // element -> the chart as the server sent it
 let plotly = null;
 let fetching = false;
+let rested = 0; // when the next event may fetch: after a slow answer the server is given a rest
 let again = false;
 
 function loadPlotly() {
@@ -40,6 +41,7 @@ async function update(elements) {
     return;
   }
   fetching = true;
+  const began = Date.now();
   try {
     const [response] = await Promise.all([fetch(figuresUrl(due)), loadPlotly()]);
     if (response.ok) {
@@ -53,6 +55,7 @@ async function update(elements) {
     // The page keeps what it shows; the next event tries again.
   } finally {
     fetching = false;
+    rested = Date.now() + 2 * (Date.now() - began);
   }
   if (again) {
     again = false;
@@ -74,6 +77,7 @@ async function draw(element, chart) {
   if (caption) caption.textContent = chart.caption;
   fillTable(panel.querySelector(".plot-data"), chart.table);
   if (empty) return;
+  if (element.dataset.chart === "savings") pressShown(chart);
   const data = chart.figure.data.map((trace) =>
     element.dataset.chart !== "savings" && hiddenCells.has(String(trace.meta?.cell)) ? { ...trace, visible: false } : trace,
   );
@@ -98,10 +102,21 @@ function fillTable(details, { columns, rows }) {
   details.lastElementChild.replaceChildren(table);
 }
 
+function press(button) {
+  for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
+}
+
 function choose(button) {
   params.set(button.dataset.param, button.dataset.value);
-  for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
+  press(button);
   update();
+}
+
+// Until the reader chooses, the server shows the savings of the best budget so far: its chip follows.
+function pressShown(chart) {
+  const cell = chart.figure.data[0]?.meta.cell;
+  const chip = document.querySelector(`[data-param="cell"][data-value="${cell}"]`);
+  if (chip) press(chip);
 }
 
 function toggleCell(chip) {
@@ -133,7 +148,11 @@ export function startCharts() {
     { rootMargin: "300px" },
   );
   watch(observer);
-  document.addEventListener("natlab:metrics", () => update());
+  let waiting = null;
+  document.addEventListener("natlab:metrics", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(update, Math.max(0, rested - Date.now()));
+  });
   document.addEventListener("natlab:theme", () => update());
   document.addEventListener("click", (event) => {
     const param = event.target.closest("[data-param]");

@@ -78,11 +78,13 @@ function clearFaults() {
 }
 
 // The place for a message and the control to mark: of the pointer itself, else of its nearest ancestor.
-function placeOf(pointer) {
+// A rule over several fields of a budget points at the whole row; its sentence names the field.
+function placeOf(pointer, detail) {
   const budget = pointer.match(/^\/budgets\/(\d+)(?:\/(.+))?$/);
   const row = budget && rows()[Number(budget[1])];
   if (row) {
-    const control = row.querySelector(`[data-name="${CSS.escape(budget[2] ?? "")}"]`);
+    const name = budget[2] ?? detail.match(/^budget\.(\w+)/)?.[1] ?? "";
+    const control = row.querySelector(`[data-name="${CSS.escape(name)}"]`);
     return { place: row.querySelector("[data-budget-fault]"), control: control ?? row.querySelector("select") };
   }
   for (let at = pointer; at; at = at.slice(0, at.lastIndexOf("/"))) {
@@ -98,7 +100,7 @@ function showFaults(faults, title) {
   const unplaced = [];
   const places = [];
   for (const { pointer, detail } of faults) {
-    const found = placeOf(pointer ?? "");
+    const found = placeOf(pointer ?? "", detail);
     if (!found) {
       unplaced.push(detail);
       continue;
