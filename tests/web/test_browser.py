@@ -22,6 +22,7 @@ from tests.server.support import served, valkey
 from tests.web.building import HARDWARE, finished_experiment, launch, run_events, small_spec, train
 
 pytestmark = pytest.mark.slow
+expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 
 ARGUMENTS = [
     "--headless",
@@ -184,6 +185,23 @@ def test_stopping_can_be_thought_better_of(site: Site, page: Page) -> None:
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_test_id("run-state")).to_have_text("queued")
     assert site.store.get_run(run.id).state == "queued"
+
+
+def test_an_experiment_is_put_away_brought_back_and_deleted(site: Site, page: Page) -> None:
+    experiment = finished_experiment(site.store, small_spec("To go"))
+    page.goto(f"{site.url}/experiments/{experiment.id}")
+    more = page.locator("summary[aria-label='More actions']")
+    more.click()
+    page.get_by_role("button", name="Archive").click()
+    expect(page.locator("#facts")).to_contain_text("archived")
+    more.click()
+    page.get_by_role("button", name="Bring back").click()
+    expect(page.locator("#facts")).not_to_contain_text("archived")
+    more.click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_test_id("confirm-yes").click()
+    page.wait_for_url(f"{site.url}/experiments")
+    assert experiment.id not in [item.id for item in site.store.list_experiments().items]
 
 
 def test_theme_follows_the_system_until_it_is_chosen(site: Site, page: Page) -> None:

@@ -97,6 +97,15 @@ def test_labels_cover_neither_each_other_nor_a_point(compact: bool) -> None:
         assert label.box.left >= 0 and label.box.right <= width and label.box.top >= 0 and label.box.bottom <= height
 
 
+def test_a_crowded_phone_names_the_pareto_line_and_the_baseline_alone() -> None:
+    others = [cell(n, f"urs {n}", estimate(0.7), 0.5 + n / 20) for n in range(2, 8)]
+    for compact, named in ((True, {"full", "rpc · ½"}), (False, {"full", "rpc · ½", *(c.label for c in others)})):
+        chart = tradeoff_chart(comparison(FULL, HALF, *others), LIGHT, compact=compact)
+        texts = {note["text"] for note in chart.figure["layout"]["annotations"]}
+        assert {text for text in texts if not text.startswith("margin")} == named
+        assert chart.num_points == 8
+
+
 def test_a_label_keeps_off_a_line() -> None:
     start, end = Point(100, 100, 100, 100), Point(300, 74, 74, 74)
     line = line_boxes(start, end)

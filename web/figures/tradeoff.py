@@ -43,6 +43,7 @@ X_AXES: dict[str, CostAxis] = {
 # The plot's nominal inner size in pixels, wide and on a phone; only label placement depends on it.
 _WIDE, _COMPACT = (600.0, 250.0), (270.0, 240.0)
 _DODGE_PX = 13.0
+_CROWDED = 6
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,11 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
     front = _front(dots)
     line = [box for a, b in pairwise(front) for box in line_boxes(frame.point(a), frame.point(b))]
     points = [frame.point(dot) for dot in dots]
-    labels = place_labels([dot.cell.label for dot in dots], points, frame.width, frame.height, line)
+    texts = _label_texts(dots, front, comparison.baseline, compact)
+    labels = place_labels(texts, points, frame.width, frame.height, line)
     shapes, annotations = _margin_band(comparison, dots, labels, frame, palette)
-    annotations += [_label_annotation(dot, label, palette) for dot, label in zip(dots, labels, strict=True)]
+    named = zip(dots, texts, labels, strict=True)
+    annotations += [_label_annotation(dot, label, palette) for dot, text, label in named if text]
     layout = base_layout(
         palette,
         margin={"l": 46, "r": 14, "t": 10, "b": 44},
@@ -256,6 +259,13 @@ def _front(dots: Sequence[_Dot]) -> list[_Dot]:
     """The Pareto line's points; a cell without a finished run may still rise, and is left out."""
     done = [dot for dot in dots if dot.cell.num_finished > 0]
     return [done[i] for i in pareto_front([(dot.cost, dot.y) for dot in done])]
+
+
+def _label_texts(dots: Sequence[_Dot], front: Sequence[_Dot], baseline: int, compact: bool) -> list[str]:
+    """A label for every point; on a phone with many, for the Pareto line and the baseline alone."""
+    named = {dot.cell.cell for dot in front} | {baseline}
+    crowded = compact and len(dots) > _CROWDED
+    return [dot.cell.label if not crowded or dot.cell.cell in named else "" for dot in dots]
 
 
 def _pareto_trace(front: Sequence[_Dot], palette: Palette) -> list[dict[str, Any]]:

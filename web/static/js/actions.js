@@ -25,6 +25,8 @@ async function act(button) {
     toast("The server cannot be reached; try again when it is back.");
   }
   button.disabled = false;
+  const menu = button.closest("details.menu");
+  if (menu) menu.open = false; // an open menu would be kept as it is
   document.body.dispatchEvent(new CustomEvent("natlab:refresh"));
 }
 
