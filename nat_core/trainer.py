@@ -242,7 +242,8 @@ class Trainer:
         assert stats.selection is not None and stats.live is not None
         size = self.spec.rollout.num_generations
         for place, flat in list(enumerate(stats.live.tolist()))[: self.spec.resources.num_logged_samples]:
-            ids = rollout.completions[flat].ids
+            completion = rollout.completions[flat]
+            ids = completion.ids
             example = rollout.examples[flat // size]
             self.reporter.emit(
                 SampleEvent,
@@ -250,6 +251,7 @@ class Trainer:
                 tokens=[str(self.policy.tokenizer.decode([token])) for token in ids],
                 keep=stats.selection.keep[place, : len(ids)].tolist(),
                 inclusion_prob=stats.selection.inclusion_prob[place, : len(ids)].tolist(),
+                logprobs=completion.logprobs,
                 reward=float(rollout.rewards.flatten()[flat]),
                 advantage=float(rollout.batch.advantages[flat]),
                 answer=example.answer,

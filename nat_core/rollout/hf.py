@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nat_core.model import Policy
 
@@ -16,11 +16,13 @@ from nat_core.model import Policy
 class Completion:
     """Token ids of one completion, its end-of-sequence token included.
 
-    `truncated` says that it hit the length limit before ending by itself.
+    `truncated` says that it hit the length limit before ending by itself. `logprobs` are those of the sampling
+    distribution, one a token; none for greedy completions.
     """
 
     ids: list[int]
     truncated: bool
+    logprobs: list[float] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -75,11 +77,44 @@ def _generation_config(policy: Policy, max_completion_length: int, temperature: 
 def _generate_batch(policy: Policy, prompts: list[list[int]], config: GenerationConfig) -> list[Completion]:
     ids, mask = _left_padded(prompts, policy.pad_id)
     model: Any = policy.model
+    recorder = _LogprobRecorder(config.temperature) if config.do_sample else None
     output = model.generate(
-        input_ids=ids.to(policy.device), attention_mask=mask.to(policy.device), generation_config=config
+        input_ids=ids.to(policy.device),
+        attention_mask=mask.to(policy.device),
+        generation_config=config,
+        logits_processor=LogitsProcessorList([recorder] if recorder else []),
     )
-    rows = output[:, ids.shape[1] :].tolist()
-    return [_until_end(row, policy.eos_ids) for row in rows]
+    sampled = output[:, ids.shape[1] :]
+    logprobs = recorder.of(sampled).tolist() if recorder else [[]] * len(prompts)
+    return [_until_end(row, policy.eos_ids, lp) for row, lp in zip(sampled.tolist(), logprobs, strict=True)]
+
+
+class _LogprobRecorder(LogitsProcessor):
+    """Notes the log-probability of every sampled token while `generate` runs, holding one step's logits only.
+
+    A step's token is known when the next step begins; custom processors run before `generate`'s own temperature.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+        self._pending: Tensor | None = None
+        self._recorded: list[Tensor] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        if self._pending is not None:
+            self._recorded.append(_pick(self._pending, input_ids[:, -1]))
+        self._pending = scores / self._temperature
+        return scores
+
+    def of(self, tokens: Tensor) -> Tensor:
+        """Log-probabilities Float [B, T] of the sampled tokens Long [B, T]."""
+        if len(self._recorded) < tokens.shape[1] and self._pending is not None:
+            self._recorded.append(_pick(self._pending, tokens[:, -1]))
+        return torch.stack(self._recorded[: tokens.shape[1]], dim=1)
+
+
+def _pick(logits: Tensor, tokens: Tensor) -> Tensor:
+    return logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, dim=-1)
 
 
 def _left_padded(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -89,6 +124,7 @@ def _left_padded(prompts: list[list[int]], pad_id: int) -> tuple[Tensor, Tensor]
     return ids, mask
 
 
-def _until_end(row: list[int], eos_ids: set[int]) -> Completion:
+def _until_end(row: list[int], eos_ids: set[int], logprobs: list[float]) -> Completion:
     end = next((position for position, token in enumerate(row) if token in eos_ids), None)
-    return Completion(row, truncated=True) if end is None else Completion(row[: end + 1], truncated=False)
+    length = len(row) if end is None else end + 1
+    return Completion(row[:length], truncated=end is None, logprobs=logprobs[:length])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from nat_core.model import Policy
@@ -50,6 +51,25 @@ def test_greedy_follows_the_argmax_whatever_the_padding() -> None:
 
 def test_temperature_reaches_the_sampler() -> None:
     policy = tiny_policy(dtype=torch.float32)
-    cold = sample(policy, temperature=1e-7, num_samples=1)
-    greedy = sample(policy, temperature=None, num_samples=1)
-    assert cold == greedy != sample(policy, temperature=5.0, num_samples=1)
+
+    def ids(temperature: float | None) -> list[list[int]]:
+        return [group[0].ids for group in sample(policy, temperature=temperature, num_samples=1)]
+
+    assert ids(1e-7) == ids(None) != ids(5.0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_rollout_logprobs_are_those_of_the_sampling_distribution(temperature: float) -> None:
+    policy = tiny_policy(dtype=torch.float32)
+    for prompt, group in zip(PROMPTS, sample(policy, temperature=temperature), strict=True):
+        for completion in group:
+            with torch.no_grad():
+                logits = policy.model(input_ids=torch.tensor([prompt + completion.ids])).logits[0] / temperature
+            expected = torch.log_softmax(logits, -1)[len(prompt) - 1 : -1]
+            picked = expected.gather(1, torch.tensor(completion.ids).unsqueeze(1)).squeeze(1)
+            assert completion.logprobs == pytest.approx(picked.tolist(), abs=1e-5)
+
+
+def test_greedy_completions_carry_no_logprobs() -> None:
+    (completion,) = sample(tiny_policy(dtype=torch.float32), temperature=None, num_samples=1)[0]
+    assert completion.logprobs == []

@@ -81,7 +81,9 @@ def test_samples_show_what_the_budget_did(tmp_path: Path) -> None:
     assert samples
     for sample in samples:
         count = len(sample.tokens)
-        assert len(sample.keep) == len(sample.inclusion_prob) == count
+        assert sample.logprobs is not None
+        assert len(sample.keep) == len(sample.inclusion_prob) == len(sample.logprobs) == count
+        assert max(sample.logprobs) <= 0
         assert sample.keep == sorted(sample.keep, reverse=True)  # a prefix
         assert sample.inclusion_prob == sorted(sample.inclusion_prob, reverse=True)
         assert sample.advantage != 0
