@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS
@@ -15,8 +16,10 @@ from web.views import savings_cell
 # (run ids, metric keys) -> series
 LoadSeries = Callable[[list[str], list[str]], list[MetricSeries]]
 
-# Metrics that are read together: the second one is drawn behind the first, in grey.
+# Metrics that are read together: the second one is drawn behind the first, in grey. The share of the
+# generated tokens says more than the baseline's count; accuracy has the baseline's curve where there is one.
 COMPANIONS = {"tokens/selected": "tokens/generated", "eval/accuracy": "eval/accuracy_greedy"}
+_BEFORE_BASELINE = ("tokens/selected",)
 
 
 def experiment_figures(
@@ -77,18 +80,24 @@ def run_figures(
     keys = [name for name in names if name in METRICS]
     if not keys:
         return {}
-    partners = [COMPANIONS[key] for key in keys if baseline is None and key in COMPANIONS]
+    partners = {key: COMPANIONS[key] for key in keys if key in COMPANIONS and (not baseline or key in _BEFORE_BASELINE)}
     runs = [run.id] + ([baseline.id] if baseline else [])
-    found = {(s.run_id, s.key): s for s in load(runs, [*keys, *(k for k in partners if k not in keys)])}
+    found = {(s.run_id, s.key): s for s in load(runs, sorted({*keys, *partners.values()}))}
     charts = {}
     for key in keys:
         lines = [_line(found.get((run.id, key)), METRICS[key].label, run.cell)]
-        if baseline is not None:
-            lines.append(_line(found.get((baseline.id, key)), baseline.label, baseline.cell, muted=True))
-        elif key in COMPANIONS:
-            partner = COMPANIONS[key]
+        partner = partners.get(key)
+        if partner is not None:
             lines.append(_line(found.get((run.id, partner)), METRICS[partner].label, run.cell, muted=True))
-        charts[key] = line_chart(METRICS[key], lines, palette, x)
+        elif baseline is not None:
+            lines.append(_line(found.get((baseline.id, key)), baseline.label, baseline.cell, muted=True))
+        chart = line_chart(METRICS[key], lines, palette, x)
+        told = (
+            f"{chart.caption}; dotted: {METRICS[partner].label.lower()}"
+            if partner and chart.num_points
+            else chart.caption
+        )
+        charts[key] = replace(chart, caption=told)
     return charts
 
 
