@@ -23,6 +23,7 @@ from worker.trainer import TRAINER, Ending, TrainerProcess
 log = logging.getLogger(__name__)
 
 _STORED_WAIT_S = 120.0  # for the server to store the last events, before the run is called finished
+_FAREWELL_S = 0.5  # from a trainer's last event to its exit
 _RETRY_S = 1.0
 T = TypeVar("T")
 
@@ -129,6 +130,7 @@ class _Watch:
         self._leaving = leaving
         self._next_beat = 0.0
         self._kill_at: float | None = None
+        self._bury_at: float | None = None
         self._stop_ordered = False
         self._evicted = False
 
@@ -139,6 +141,8 @@ class _Watch:
             self._beat_if_due()
             if self._evicted:
                 self._trainer.kill()
+            elif self._relay.ended is not None:
+                self._cut_the_farewell()
             elif self._stop_ordered or self._leaving.is_set():
                 self._bring_to_stop()
             time.sleep(self._settings.tail_s)
@@ -171,6 +175,13 @@ class _Watch:
         self._kill_at = min(self._kill_at, now + grace_s)
         if now >= self._kill_at:
             log.warning("%s: the trainer did not stop in time and is killed", self._run_id)
+            self._trainer.kill()
+
+    def _cut_the_farewell(self) -> None:
+        """After its last event a trainer only takes itself apart, which with torch can last for seconds."""
+        now = time.monotonic()
+        self._bury_at = self._bury_at or now + _FAREWELL_S
+        if now >= self._bury_at:
             self._trainer.kill()
 
     def _hand_over_the_rest(self) -> None:

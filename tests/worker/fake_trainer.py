@@ -41,6 +41,8 @@ def emit(type: str, step: int, **fields: Any) -> None:
 def end(outcome: str, step: int, code: int, **fields: str) -> None:
     emit("state", step, phase="ended", outcome=outcome, **fields)
     file.close()
+    if mode == "slow farewell":
+        time.sleep(60)
     sys.exit(code)
 
 

@@ -102,6 +102,17 @@ def test_stop_reaches_the_trainer_which_ends_by_itself(
     assert api.call("GET", f"/runs/{folder.name}/events")[-1]["outcome"] == "stopped"
 
 
+def test_run_is_over_with_its_last_event_however_long_the_exit_takes(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "slow farewell")
+    began = time.monotonic()
+    supervisor.run(folder.name)
+    assert time.monotonic() - began < 20
+    assert (api.run(folder.name)["state"], api.run(folder.name)["reason"]) == ("succeeded", None)
+    assert_gone(int((folder / "pid").read_text()))
+
+
 def test_trainer_that_ignores_the_stop_is_killed(
     supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
