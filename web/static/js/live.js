@@ -39,6 +39,8 @@ function onRun(event) {
   if (before && before !== run.state) announce(`${run.label}, seed ${run.seed}: ${run.state}`);
   states.set(run.id, run.state);
   refresh();
+  // Savings count finished runs, and after the end no metrics come that would fetch them.
+  if (before !== run.state) metrics();
 }
 
 function show(tone, word) {
