@@ -178,6 +178,20 @@ def test_run_page_grows_without_a_reload_and_keeps_the_zoom(site: Site, page: Pa
     assert page.evaluate("window.sameDocument") is True
 
 
+def test_savings_appear_when_the_second_run_ends(site: Site, page: Page) -> None:
+    experiment = launch(site.store, small_spec("Ends"))
+    full, rpc, _ = experiment.runs
+    train(site.store, full)
+    train(site.store, rpc, upto=6)
+    page.goto(f"{site.url}/experiments/{experiment.id}")
+    savings = page.get_by_test_id("chart-savings")
+    expect(savings).to_have_attribute("data-points", "0")
+    expect(page.locator("#live")).to_have_text("live")
+    RunLife(site.store).finish(rpc.id, 1, "succeeded")
+    expect(savings).to_have_attribute("data-points", "4")
+    expect(page.get_by_test_id("verdict")).to_contain_text(site.store.comparison(experiment.id).headline)
+
+
 def test_stopping_can_be_thought_better_of(site: Site, page: Page) -> None:
     run = site.waiting.runs[0]
     page.goto(f"{site.url}/runs/{run.id}")
