@@ -186,6 +186,8 @@ def test_savings_appear_when_the_second_run_ends(site: Site, page: Page) -> None
     page.goto(f"{site.url}/experiments/{experiment.id}")
     savings = page.get_by_test_id("chart-savings")
     expect(savings).to_have_attribute("data-points", "0")
+    drawn(page, "budget/effective_sample_size")  # the last one of the page
+    page.wait_for_timeout(1500)  # nothing more is under way: what comes now comes of the run's end
     expect(page.locator("#live")).to_have_text("live")
     RunLife(site.store).finish(rpc.id, 1, "succeeded")
     expect(savings).to_have_attribute("data-points", "4")

@@ -9,7 +9,8 @@ from typing import Any
 
 from nat_core.comparison import CellComparison, Comparison, Estimate
 from web.figures.chart import Chart, axis, base_layout, empty_chart
-from web.figures.labels import Box, Label, Point, first_free, line_boxes, place_labels
+from web.figures.frame import COMPACT, WIDE, Dot, Frame, dodged, frame_of
+from web.figures.labels import Box, Label, first_free, line_boxes, place_labels
 from web.formatting import count, interval, number, percent, significant
 from web.palette import Palette, faded
 
@@ -40,41 +41,7 @@ X_AXES: dict[str, CostAxis] = {
     ),
 }
 
-# The plot's nominal inner size in pixels, wide and on a phone; only label placement depends on it.
-_WIDE, _COMPACT = (600.0, 250.0), (270.0, 240.0)
-_DODGE_PX = 13.0
 _CROWDED = 6
-
-
-@dataclass(frozen=True)
-class _Dot:
-    cell: CellComparison
-    x: float  # where it is drawn: beside its neighbour when both would be in one place
-    cost: float
-    y: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """The plot's ranges and nominal size: from data to pixels and back."""
-
-    x0: float
-    x1: float
-    y0: float
-    y1: float
-    width: float
-    height: float
-
-    def px(self, x: float) -> float:
-        return (x - self.x0) / (self.x1 - self.x0) * self.width
-
-    def py(self, y: float) -> float:
-        return (self.y1 - y) / (self.y1 - self.y0) * self.height
-
-    def point(self, dot: _Dot) -> Point:
-        return Point(self.px(dot.x), self.py(dot.y), self.py(dot.high), self.py(dot.low))
 
 
 def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", compact: bool = False) -> Chart:
@@ -89,8 +56,8 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
     dots = _dots(comparison, cost_axis)
     if not dots:
         return empty_chart("No budget has been evaluated yet; points appear with the first evaluation.")
-    frame = _frame(dots, _baseline_of(comparison, dots), comparison.margin, *(_COMPACT if compact else _WIDE))
-    dots = _dodged(dots, frame)
+    frame = frame_of(dots, _baseline_of(comparison, dots), comparison.margin, *(COMPACT if compact else WIDE))
+    dots = dodged(dots, frame)
     front = _front(dots)
     line = [box for a, b in pairwise(front) for box in line_boxes(frame.point(a), frame.point(b))]
     points = [frame.point(dot) for dot in dots]
@@ -141,7 +108,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def _dots(comparison: Comparison, cost_axis: CostAxis) -> list[_Dot]:
+def _dots(comparison: Comparison, cost_axis: CostAxis) -> list[Dot]:
     dots = []
     for cell in comparison.cells:
         cost = cost_axis.value(cell)
@@ -150,54 +117,16 @@ def _dots(comparison: Comparison, cost_axis: CostAxis) -> list[_Dot]:
         mean = cell.accuracy.mean
         low = mean if cell.accuracy.low is None else cell.accuracy.low
         high = mean if cell.accuracy.high is None else cell.accuracy.high
-        dots.append(_Dot(cell, cost.mean, cost.mean, mean, low, high))
+        dots.append(Dot(cell, cost.mean, cost.mean, mean, low, high))
     return dots
 
 
-def _baseline_of(comparison: Comparison, dots: Sequence[_Dot]) -> _Dot | None:
+def _baseline_of(comparison: Comparison, dots: Sequence[Dot]) -> Dot | None:
     return next((dot for dot in dots if dot.cell.cell == comparison.baseline), None)
 
 
-def _frame(dots: Sequence[_Dot], baseline: _Dot | None, margin: float, width: float, height: float) -> _Frame:
-    lows = [dot.low for dot in dots] + ([baseline.y - margin] if baseline else [])
-    highs = [dot.high for dot in dots]
-    # An interval of two seeds can be wider than all that is to be seen: it then runs off the plot.
-    means = [dot.y for dot in dots]
-    reach = max(0.06, 1.5 * (max(means) - min(means)))
-    low, high = max(min(lows), min(means) - reach, 0.0), min(max(highs), max(means) + reach, 1.0)
-    pad = max(0.15 * (high - low), 0.01)
-    right = max(dot.cost for dot in dots)
-    return _Frame(0.0, 1.12 * right if right > 0 else 1.0, low - pad, high + pad, width, height)
-
-
-def _dodged(dots: Sequence[_Dot], frame: _Frame) -> list[_Dot]:
-    """Set points side by side that would stand in one place: their intervals would hide each other."""
-    unit = (frame.x1 - frame.x0) / frame.width
-    groups: list[list[_Dot]] = []
-    for dot in sorted(dots, key=lambda d: d.cost):
-        near = (group for group in groups if _in_one_place(group, dot, _DODGE_PX * unit))
-        group = next(near, None)
-        if group is None:
-            groups.append([dot])
-        else:
-            group.append(dot)
-    moved = {}
-    for group in groups:
-        centre = sum(dot.cost for dot in group) / len(group)
-        for rank, dot in enumerate(group):
-            shift = (rank - (len(group) - 1) / 2) * _DODGE_PX * unit
-            x = dot.cost if len(group) == 1 else centre + shift
-            moved[dot.cell.cell] = _Dot(dot.cell, x, dot.cost, dot.y, dot.low, dot.high)
-    return [moved[dot.cell.cell] for dot in dots]
-
-
-def _in_one_place(group: Sequence[_Dot], dot: _Dot, reach: float) -> bool:
-    beside = dot.cost - group[-1].cost < reach
-    return beside and any(other.low <= dot.high and dot.low <= other.high for other in group)
-
-
 def _margin_band(
-    comparison: Comparison, dots: Sequence[_Dot], labels: Sequence[Label], frame: _Frame, palette: Palette
+    comparison: Comparison, dots: Sequence[Dot], labels: Sequence[Label], frame: Frame, palette: Palette
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     baseline = _baseline_of(comparison, dots)
     if baseline is None:
@@ -216,7 +145,7 @@ def _margin_band(
     }
     margin_points = number(100 * comparison.margin, 0 if comparison.margin * 100 % 1 < 1e-9 else 1)
     text = f"margin: {margin_points} {'point' if margin_points == '1' else 'points'}"
-    if frame.width >= _WIDE[0]:
+    if frame.width >= WIDE[0]:
         text += f" below {baseline.cell.label}"
     width, y = 5.6 * len(text), frame.py(bottom)
     spots = [  # the text's box, its end that is held, and whether it hangs below the band or stands in it
@@ -241,7 +170,7 @@ def _margin_band(
     return [shape], [note]
 
 
-def _label_annotation(dot: _Dot, label: Label, palette: Palette) -> dict[str, Any]:
+def _label_annotation(dot: Dot, label: Label, palette: Palette) -> dict[str, Any]:
     return {
         "x": dot.x,
         "y": dot.y,
@@ -255,20 +184,20 @@ def _label_annotation(dot: _Dot, label: Label, palette: Palette) -> dict[str, An
     }
 
 
-def _front(dots: Sequence[_Dot]) -> list[_Dot]:
+def _front(dots: Sequence[Dot]) -> list[Dot]:
     """The Pareto line's points; a cell without a finished run may still rise, and is left out."""
     done = [dot for dot in dots if dot.cell.num_finished > 0]
     return [done[i] for i in pareto_front([(dot.cost, dot.y) for dot in done])]
 
 
-def _label_texts(dots: Sequence[_Dot], front: Sequence[_Dot], baseline: int, compact: bool) -> list[str]:
+def _label_texts(dots: Sequence[Dot], front: Sequence[Dot], baseline: int, compact: bool) -> list[str]:
     """A label for every point; on a phone with many, for the Pareto line and the baseline alone."""
     named = {dot.cell.cell for dot in front} | {baseline}
     crowded = compact and len(dots) > _CROWDED
     return [dot.cell.label if not crowded or dot.cell.cell in named else "" for dot in dots]
 
 
-def _pareto_trace(front: Sequence[_Dot], palette: Palette) -> list[dict[str, Any]]:
+def _pareto_trace(front: Sequence[Dot], palette: Palette) -> list[dict[str, Any]]:
     if len(front) < 2:
         return []
     return [
@@ -284,7 +213,7 @@ def _pareto_trace(front: Sequence[_Dot], palette: Palette) -> list[dict[str, Any
     ]
 
 
-def _dot_trace(dot: _Dot, cost_axis: CostAxis, palette: Palette) -> dict[str, Any]:
+def _dot_trace(dot: Dot, cost_axis: CostAxis, palette: Palette) -> dict[str, Any]:
     color = palette.cell(dot.cell.cell)
     hover = f"<b>{_plain(dot.cell.label)}</b><br>{percent(dot.y)} {interval(dot.cell.accuracy, 100)}"
     return {
@@ -314,7 +243,7 @@ def _dot_trace(dot: _Dot, cost_axis: CostAxis, palette: Palette) -> dict[str, An
     }
 
 
-def _which_accuracy(dots: Sequence[_Dot]) -> str:
+def _which_accuracy(dots: Sequence[Dot]) -> str:
     return "final" if all(dot.cell.num_finished == dot.cell.num_runs for dot in dots) else "latest"
 
 
@@ -323,10 +252,10 @@ def _plain(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _summary(dots: Sequence[_Dot], cost_axis: CostAxis) -> str:
+def _summary(dots: Sequence[Dot], cost_axis: CostAxis) -> str:
     parts = [f"{dot.cell.label} {percent(dot.y)} at {cost_axis.shown(dot.cost)}" for dot in dots]
     return f"{_which_accuracy(dots).capitalize()} accuracy against {cost_axis.title}: {'; '.join(parts)}."
 
 
-def _table_row(dot: _Dot, cost_axis: CostAxis) -> list[str]:
+def _table_row(dot: Dot, cost_axis: CostAxis) -> list[str]:
     return [dot.cell.label, percent(dot.y), interval(dot.cell.accuracy, 100), cost_axis.shown(dot.cost)]

@@ -39,7 +39,6 @@ function onRun(event) {
   if (before && before !== run.state) announce(`${run.label}, seed ${run.seed}: ${run.state}`);
   states.set(run.id, run.state);
   refresh();
-  if (before !== run.state) metrics(); // an end changes what is compared, though no value came with it
   // Savings count finished runs, and after the end no metrics come that would fetch them.
   if (before !== run.state) metrics();
 }
