@@ -164,6 +164,7 @@ class Trainer:
             completions=[torch.tensor(completion.ids) for completion in completions],
             advantages=group_advantages(rewards, self.spec.objective.scale_rewards).flatten(),
             truncated=torch.tensor([completion.truncated for completion in completions]),
+            rollout_logprobs=[torch.tensor(completion.logprobs) for completion in completions],
         )
         return Rollout(examples, completions, rewards, batch)
 

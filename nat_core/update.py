@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nat_core.errors import NonFiniteLossError
 from nat_core.logprobs import selected_logprobs
-from nat_core.loss import policy_loss
+from nat_core.loss import COMPLETION_WEIGHTS, StepTotals, policy_loss
 from nat_core.memory import PeakMemory
 from nat_core.microbatch import MicroBatch, plan_microbatches
 from nat_core.model import Policy
@@ -36,12 +36,14 @@ class CompletionBatch:
         completions: token ids of each completion, Long [T_i].
         advantages: Float [B].
         truncated: Bool [B], those that hit the length limit.
+        rollout_logprobs: of each completion's tokens when they were sampled, Float [T_i]; empty where not known.
     """
 
     prompts: list[Tensor]
     completions: list[Tensor]
     advantages: Tensor
     truncated: Tensor
+    rollout_logprobs: list[Tensor] = field(default_factory=list)
 
     @property
     def lengths(self) -> Tensor:
@@ -69,7 +71,15 @@ class CompletionBatch:
             [self.completions[i] for i in chosen],
             self.advantages[index],
             self.truncated[index],
+            [self.rollout_logprobs[i] for i in chosen] if self.rollout_logprobs else [],
         )
+
+    @property
+    def surprisal(self) -> Tensor | None:
+        """Minus the rollout's log-probabilities, right-padded Float [B, T]; None where they are not known."""
+        if not self.rollout_logprobs:
+            return None
+        return -torch.nn.utils.rnn.pad_sequence(self.rollout_logprobs, batch_first=True)
 
 
 @dataclass
@@ -87,8 +97,7 @@ class _Step:
 
     batch: CompletionBatch
     selection: TokenSelection
-    total_tokens: int
-    num_completions: int
+    totals: StepTotals
 
 
 def update_step(
@@ -127,8 +136,8 @@ def update_step(
     live = batch.live(spec)
     rows = batch.rows(live)
     if selection is None:
-        selection = draw_selection(rows, spec, generator, law_state)
-    step = _Step(rows, selection, _token_total(batch, spec), len(batch.completions))
+        selection = draw_selection(batch, live, spec, generator, law_state)
+    step = _Step(rows, selection, _totals(batch, spec))
     sums: dict[str, float] = {"loss": 0.0, "clip_ratio": 0.0, "kl": 0.0, "entropy": 0.0}
     optimizer.zero_grad(set_to_none=True)
     with PeakMemory(policy.device) as memory:
@@ -166,8 +175,9 @@ def update_on_batch(
     Args:
         on_step: called after each optimizer step (the learning-rate schedule).
     """
-    rows = batch.rows(batch.live(spec))
-    selections = [draw_selection(rows, spec, generator) for _ in range(spec.objective.num_iterations)]
+    live = batch.live(spec)
+    rows = batch.rows(live)
+    selections = [draw_selection(batch, live, spec, generator) for _ in range(spec.objective.num_iterations)]
     old_logprobs = _old_logprobs(policy, rows, selections, spec) if len(selections) > 1 else None
     stats = []
     for selection in selections:
@@ -188,11 +198,18 @@ def update_on_batch(
 
 
 def draw_selection(
-    rows: CompletionBatch, spec: RunSpec, generator: torch.Generator, law_state: Any = None
+    batch: CompletionBatch, live: Tensor, spec: RunSpec, generator: torch.Generator, law_state: Any = None
 ) -> TokenSelection:
-    """A fresh selection over live rows."""
+    """A fresh selection over the live rows of a batch."""
+    rows = batch.rows(live)
     return select_tokens(
-        spec.budget, rows.lengths, generator=generator, advantages=rows.advantages, law_state=law_state
+        spec.budget,
+        rows.lengths,
+        generator=generator,
+        advantages=rows.advantages,
+        surprisal=rows.surprisal,
+        token_weight=COMPLETION_WEIGHTS[spec.objective.loss_type](rows.lengths.double(), _totals(batch, spec)),
+        law_state=law_state,
     )
 
 
@@ -218,12 +235,12 @@ def _forward_backward(
         old,
         step.batch.advantages[micro.rows].to(policy.device, logprobs.dtype),
         selection.lengths.to(policy.device),
-        _on(selection, policy.device),
+        selection.to(policy.device),
         ref_logprobs=reference_logprobs,
         entropy=entropy,
-        max_completion_length=spec.rollout.max_completion_length,
-        total_tokens=step.total_tokens,
-        num_completions=step.num_completions,
+        max_completion_length=step.totals.max_completion_length,
+        total_tokens=step.totals.tokens,
+        num_completions=step.totals.completions,
     )
     part.loss.backward()
     sums["loss"] += float(part.loss.detach())
@@ -279,11 +296,10 @@ def _apply(policy: Policy, optimizer: torch.optim.Optimizer, max_grad_norm: floa
     return norm
 
 
-def _token_total(batch: CompletionBatch, spec: RunSpec) -> int:
-    """Completion tokens of the step; truncated ones leave it when they are masked, as in TRL 1.16."""
-    if spec.objective.mask_truncated_completions:
-        return int(batch.lengths[~batch.truncated].sum())
-    return int(batch.lengths.sum())
+def _totals(batch: CompletionBatch, spec: RunSpec) -> StepTotals:
+    """What the step's denominators count; truncated completions leave the tokens when masked, as in TRL 1.16."""
+    counted = batch.lengths[~batch.truncated] if spec.objective.mask_truncated_completions else batch.lengths
+    return StepTotals(int(counted.sum()), len(batch.completions), spec.rollout.max_completion_length)
 
 
 def _metrics(step: _Step, microbatches: list[MicroBatch], sums: dict[str, float], with_kl: bool) -> dict[str, float]:
@@ -305,16 +321,6 @@ def _metrics(step: _Step, microbatches: list[MicroBatch], sums: dict[str, float]
         "clip_ratio": sums["clip_ratio"] / live_tokens,
     }
     return metrics | ({"kl": sums["kl"] / live_tokens} if with_kl else {})
-
-
-def _on(selection: TokenSelection, device: torch.device) -> TokenSelection:
-    return TokenSelection(
-        selection.keep.to(device),
-        selection.inclusion_prob.to(device),
-        selection.kept_length.to(device),
-        selection.lengths.to(device),
-        selection.unbiased,
-    )
 
 
 def _synchronise(device: torch.device) -> None:

@@ -39,7 +39,7 @@ from nat_core.spec import (
             "/budget",
             ["budget.fraction", "0.3", "uniform keeps at least half", "use 0.5 or more, or law linear"],
         ),
-        ({"budget": {"selector": "magic"}}, "/budget", ["magic", "'full', 'urs', 'rpc', 'truncate'"]),
+        ({"budget": {"selector": "magic"}}, "/budget", ["magic", "'full', 'urs', 'rpc', 'completions'"]),
         ({"optim": {"learning_rate": float("nan")}}, "/optim/learning_rate", ["optim.learning_rate", "nan", "finite"]),
         ({"data": {"type": "jsonl"}}, "/data/path", ["data.path", "missing"]),
         ({"reward": {"answer_pattern": "(("}}, "/reward/answer_pattern", ["regular expression", "correct it"]),

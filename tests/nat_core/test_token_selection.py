@@ -10,12 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from nat_core.spec import BudgetSpec, FullBudget, RpcBudget, TruncateBudget, UrsBudget
-from nat_core.token_selection import cut_lengths, linear_ends, select_tokens, survival
+from nat_core.errors import SpecError
+from nat_core.spec import (
+    BudgetSpec,
+    CompletionsBudget,
+    FullBudget,
+    ImportanceBudget,
+    RpcBudget,
+    TopSurprisalBudget,
+    TruncateBudget,
+    UrsBudget,
+)
+from nat_core.token_selection import select_tokens
+from nat_core.token_selection.prefix import COUPLINGS, cut_lengths, linear_ends, survival
+from nat_core.token_selection.probabilities import scaled_to_budget
 
 BUDGETS = [
     FullBudget(),
     UrsBudget(fraction=0.3),
+    UrsBudget(fraction=0.3, design="fixed"),
+    CompletionsBudget(fraction=0.3),
+    ImportanceBudget(fraction=0.3),
+    TopSurprisalBudget(fraction=0.3),
     RpcBudget(fraction=0.5, law="linear"),
     RpcBudget(fraction=0.2, law="linear"),
     RpcBudget(fraction=0.5, law="uniform"),
@@ -86,12 +102,8 @@ def test_cut_lengths_follow_survival_over_a_fine_grid_of_uniforms(budget: RpcBud
 def test_prefix_cut_marginals_stay_in_a_dvoretzky_kiefer_wolfowitz_band(budget: RpcBudget) -> None:
     draws, lengths = 20_000, torch.tensor([1, 2, 3, 17, 100, 511, 4096])
     source = generator(3)
-    cuts = torch.stack(
-        [
-            cut_lengths(budget, lengths, torch.rand(len(lengths), generator=source, dtype=torch.float64))
-            for _ in range(draws)
-        ]
-    )
+    uniforms = torch.rand(draws * len(lengths), generator=source, dtype=torch.float64)
+    cuts = cut_lengths(budget, lengths.repeat(draws), uniforms).view(draws, len(lengths))
     band = math.sqrt(math.log(2 / 1e-6) / (2 * draws))
     expected = survival(budget, lengths)
     for row, length in enumerate(lengths.tolist()):
@@ -100,15 +112,124 @@ def test_prefix_cut_marginals_stay_in_a_dvoretzky_kiefer_wolfowitz_band(budget: 
         assert float((at_least - expected[row, :length]).abs().max()) <= band
 
 
-def test_urs_marginals_are_its_fraction_at_every_position() -> None:
-    draws, lengths, fraction = 20_000, torch.tensor([1, 5, 64]), 0.3
-    source, total = generator(5), torch.zeros(3, 64)
-    for _ in range(draws):
-        total += select_tokens(UrsBudget(fraction=fraction), lengths, generator=source).keep
-    z = (total / draws - fraction) / math.sqrt(fraction * (1 - fraction) / draws)
-    real = torch.arange(64) < lengths.unsqueeze(1)
+@pytest.mark.parametrize(
+    "budget",
+    [
+        UrsBudget(fraction=0.3),
+        UrsBudget(fraction=0.3, design="fixed"),
+        ImportanceBudget(fraction=0.3),
+        CompletionsBudget(fraction=0.3),
+    ],
+    ids=lambda b: b.label,
+)
+def test_marginals_are_the_stated_probabilities_at_every_position(budget: BudgetSpec) -> None:
+    # 200 copies of three completions, 100 times: 20,000 independent draws of each position
+    copies, times, lengths = 200, 100, torch.tensor([1, 5, 64])
+    source, total = generator(5), torch.zeros(3, 64, dtype=torch.float64)
+    arguments = {
+        "advantages": torch.tensor([2.0, -1.0, 0.5]).repeat(copies),
+        "surprisal": (torch.rand(3, 64, generator=generator(1)) * 3).repeat(copies, 1),
+        "token_weight": torch.full((3 * copies,), 1 / 70),
+    }
+    for _ in range(times):
+        selection = select_tokens(budget, lengths.repeat(copies), generator=source, **arguments)
+        total += selection.keep.view(copies, 3, 64).sum(0)
+    p, real = selection.inclusion_prob[:3], torch.arange(64) < lengths.unsqueeze(1)
+    assert float((p * real).sum()) == pytest.approx(0.3 * 70, rel=1e-6)
+    draws = copies * times
+    z = (total / draws - p) / torch.sqrt(p * (1 - p) / draws).clamp(min=1e-9)
     assert float(z[real].abs().max()) <= 6
     assert float(total[~real].max()) == 0
+
+
+def test_fixed_design_keeps_floor_or_ceil_of_its_share() -> None:
+    lengths, source = torch.tensor([10, 7, 1, 0]), generator(4)
+    for _ in range(200):
+        kept = select_tokens(UrsBudget(fraction=0.35, design="fixed"), lengths, generator=source).keep.sum(1).tolist()
+        assert kept[0] in (3, 4) and kept[1] in (2, 3) and kept[2] in (0, 1) and kept[3] == 0
+
+
+def test_importance_prefers_surprising_tokens_of_large_advantage() -> None:
+    selection = select_tokens(
+        ImportanceBudget(fraction=0.5, floor=0.1),
+        torch.tensor([2, 2]),
+        generator=generator(),
+        advantages=torch.tensor([2.0, 1.0]),
+        surprisal=torch.tensor([[3.0, 0.1], [3.0, 0.1]]),
+    )
+    p = selection.inclusion_prob
+    assert p[0, 0] > p[1, 0] > p[0, 1] > p[1, 1] >= 0.05
+    score = (1 - torch.exp(-torch.tensor([0.1, 3.0], dtype=torch.float64))) * torch.tensor([2.0, 1.0])
+    assert float(p[0, 1] / p[1, 0]) == pytest.approx(float(score[0] / score[1]))  # neither capped nor floored
+
+
+def test_top_surprisal_keeps_the_least_likely_tokens() -> None:
+    surprisal = torch.tensor([[0.1, 5.0, 9.0], [4.0, 0.2, 0.3]])
+    lengths = torch.tensor([2, 3])  # the 9.0 is padding
+    selection = select_tokens(TopSurprisalBudget(fraction=0.4), lengths, generator=generator(), surprisal=surprisal)
+    assert selection.keep.tolist() == [[False, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize("budget", [ImportanceBudget(), TopSurprisalBudget()], ids=lambda b: b.label)
+def test_selectors_that_need_logprobs_say_so(budget: BudgetSpec) -> None:
+    with pytest.raises(SpecError, match="needs the rollout's log-probabilities"):
+        select_tokens(budget, torch.tensor([3]), generator=generator())
+
+
+def test_completions_keeps_or_drops_whole_ones_by_what_they_weigh() -> None:
+    selection = select_tokens(
+        CompletionsBudget(fraction=0.5, floor=0.1),
+        torch.tensor([4, 4, 8]),
+        generator=generator(),
+        advantages=torch.tensor([1.0, 2.0, 0.0]),
+        cost=torch.ones(3, 8),
+    )
+    p = selection.inclusion_prob[:, 0]
+    assert float(p[2]) == pytest.approx(0.05)  # the floor: it may matter to the KL term
+    # the rest shares 0.5 * 16 - 0.05 * 8 = 7.6 of 8 tokens; twice the advantage is capped at 1
+    assert p[:2].tolist() == pytest.approx([0.9, 1.0])
+    assert all(len(set(row[:n].tolist())) == 1 for row, n in zip(selection.keep, (4, 4, 8), strict=True))
+
+
+def lognormal_lengths(count: int) -> torch.Tensor:
+    drawn = torch.empty(count, dtype=torch.float64).log_normal_(math.log(600), 1, generator=generator(20))
+    return drawn.clamp(1, 4096).round().long()
+
+
+def cost_variation(budget: RpcBudget, draws: int = 400) -> float:
+    lengths, source, coupling = lognormal_lengths(256), generator(9), COUPLINGS[budget.coupling]
+    kept = []
+    for _ in range(draws):
+        base = torch.rand(coupling.num_base(256), generator=source, dtype=torch.float64)
+        kept.append(float(cut_lengths(budget, lengths, coupling.spread(base, lengths)).sum()))
+    totals = torch.tensor(kept)
+    return float(totals.std() / totals.mean())
+
+
+def test_antithetic_cuts_steady_the_cost_at_one_half() -> None:
+    assert cost_variation(RpcBudget(fraction=0.5, coupling="antithetic")) <= 0.005
+    assert 0.04 <= cost_variation(RpcBudget(fraction=0.5, coupling="iid")) <= 0.1
+
+
+def test_systematic_cuts_steady_the_cost_at_one_quarter() -> None:
+    iid = cost_variation(RpcBudget(fraction=0.25, coupling="iid"))
+    assert cost_variation(RpcBudget(fraction=0.25, coupling="systematic")) <= iid / 2.5
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    score=st.lists(st.floats(0, 1e6), min_size=1, max_size=30),
+    fraction=st.floats(0.01, 1.0),
+    floor=st.floats(0.01, 1.0),
+    seed=st.integers(0, 1000),
+)
+def test_scaled_to_budget_spends_the_budget_within_its_bounds(
+    score: list[float], fraction: float, floor: float, seed: int
+) -> None:
+    cost = torch.rand(len(score), generator=generator(seed), dtype=torch.float64) + 0.1
+    p = scaled_to_budget(torch.tensor(score, dtype=torch.float64), cost, fraction, floor)
+    assert float(p.min()) >= floor * fraction * (1 - 1e-9) and float(p.max()) <= 1
+    assert float((p * cost).sum()) == pytest.approx(fraction * float(cost.sum()), rel=1e-6)
 
 
 def test_a_selection_is_reproducible_and_fresh_at_every_draw() -> None:
@@ -129,8 +250,14 @@ def test_rows_picks_the_same_completions_everywhere() -> None:
 fractions = st.floats(0.001, 1.0, exclude_min=False)
 budget_specs = st.one_of(
     st.builds(UrsBudget, fraction=fractions),
-    st.builds(RpcBudget, fraction=fractions, law=st.just("linear")),
-    st.builds(RpcBudget, fraction=st.floats(0.5, 1.0), law=st.just("uniform")),
+    st.builds(UrsBudget, fraction=fractions, design=st.just("fixed")),
+    st.builds(RpcBudget, fraction=fractions, law=st.just("linear"), coupling=st.sampled_from(sorted(COUPLINGS))),
+    st.builds(
+        RpcBudget, fraction=st.floats(0.5, 1.0), law=st.just("uniform"), coupling=st.sampled_from(sorted(COUPLINGS))
+    ),
+    st.builds(CompletionsBudget, fraction=fractions, floor=st.floats(0.01, 1.0)),
+    st.builds(ImportanceBudget, fraction=fractions, floor=st.floats(0.01, 1.0)),
+    st.builds(TopSurprisalBudget, fraction=fractions),
     st.builds(TruncateBudget, fraction=fractions),
     st.just(FullBudget()),
 )
@@ -141,7 +268,14 @@ budget_specs = st.one_of(
 def test_no_selection_has_a_zero_probability_or_keeps_padding(
     budget: BudgetSpec, lengths: list[int], seed: int
 ) -> None:
-    selection = select_tokens(budget, torch.tensor(lengths, dtype=torch.long), generator=generator(seed))
+    count, longest, source = len(lengths), max(lengths, default=0), generator(seed + 1)
+    selection = select_tokens(
+        budget,
+        torch.tensor(lengths, dtype=torch.long),
+        generator=generator(seed),
+        advantages=torch.randn(count, generator=source),
+        surprisal=torch.rand(count, longest, generator=source) * 20,
+    )
     assert bool((selection.inclusion_prob > 0).all()) and bool((selection.inclusion_prob <= 1).all())
     assert bool(torch.isfinite(selection.weights).all())
     for row, length in enumerate(lengths):

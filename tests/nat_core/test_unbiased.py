@@ -1,74 +1,145 @@
-"""The estimator, proved by enumeration: averaged over every possible selection, loss and gradient are the full ones."""
+"""The estimator, proved by enumeration: averaged over every possible selection, loss and gradient are the full ones.
+
+The enumerations are built from the samplers themselves: prefix cuts from `cut_lengths` and the couplings between the
+breakpoints of their base uniforms, the others from every subset with its probability. Inclusion probabilities come
+from the selector under test.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
+from torch import Tensor
 
 from nat_core.loss import policy_loss
-from nat_core.spec import FullBudget, ObjectiveSpec, RpcBudget, TruncateBudget, UrsBudget
-from nat_core.token_selection import TokenSelection, cut_lengths, select_tokens, survival
+from nat_core.spec import (
+    BudgetSpec,
+    CompletionsBudget,
+    FullBudget,
+    ImportanceBudget,
+    ObjectiveSpec,
+    RpcBudget,
+    TopSurprisalBudget,
+    TruncateBudget,
+    UrsBudget,
+)
+from nat_core.token_selection import TokenSelection, select_tokens
+from nat_core.token_selection.prefix import COUPLINGS, cut_lengths, survival
 
 LENGTHS = torch.tensor([3, 1, 4])
 WIDTH = 4
+ADVANTAGES = torch.tensor([1.3, -0.7, 0.4], dtype=torch.float64)
+SURPRISAL = torch.tensor([[0.1, 2.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.0], [0.3, 0.01, 3.0, 0.7]], dtype=torch.float64)
 
 Weighted = tuple[float, TokenSelection]
 
 
-def full_selection() -> TokenSelection:
-    return select_tokens(FullBudget(), LENGTHS, generator=torch.Generator())
+def draw(budget: BudgetSpec, seed: int = 0) -> TokenSelection:
+    return select_tokens(
+        budget,
+        LENGTHS,
+        generator=torch.Generator().manual_seed(seed),
+        advantages=ADVANTAGES,
+        surprisal=SURPRISAL,
+        token_weight=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+    )
 
 
-def all_urs(fraction: float) -> Iterator[Weighted]:
-    full = full_selection()
-    places = full.keep.nonzero().tolist()
-    for bits in itertools.product([False, True], repeat=len(places)):
-        keep = torch.zeros_like(full.keep)
-        for (row, column), bit in zip(places, bits, strict=True):
-            keep[row, column] = bit
-        probability = fraction ** sum(bits) * (1 - fraction) ** (len(bits) - sum(bits))
-        yield probability, selection_of(keep, torch.where(full.keep, fraction, 1.0).double())
+FULL = draw(FullBudget())
 
 
-def all_rpc(budget: RpcBudget) -> Iterator[Weighted]:
-    """Every combination of cuts, with probabilities read off the cut function itself, not off `survival`."""
-    grid = 24_000  # every breakpoint of these lengths and laws falls between grid points
-    uniforms = (torch.arange(grid, dtype=torch.float64) + 0.5) / grid
-    per_row = []
-    for length in LENGTHS.tolist():
-        cuts = cut_lengths(budget, torch.full((grid,), length), uniforms)
-        shares = torch.bincount(cuts, minlength=length + 1).double() / grid
-        per_row.append([(float(share), cut) for cut, share in enumerate(shares) if share > 0])
-    positions = torch.arange(1, WIDTH + 1)
-    probability = torch.where(full_selection().keep, survival(budget, LENGTHS), 1.0)
-    for combination in itertools.product(*per_row):
-        weight = 1.0
-        for share, _ in combination:
-            weight *= share
-        cuts = torch.tensor([cut for _, cut in combination])
-        yield weight, selection_of(positions <= cuts.unsqueeze(1), probability)
-
-
-def selection_of(keep: torch.Tensor, probability: torch.Tensor) -> TokenSelection:
+def selection_of(keep: Tensor, probability: Tensor) -> TokenSelection:
     kept_length = (keep * torch.arange(1, WIDTH + 1)).amax(dim=1)
     return TokenSelection(keep, probability, kept_length, LENGTHS, True)
 
 
-def loss_and_gradient(objective: ObjectiveSpec, selection: TokenSelection) -> tuple[torch.Tensor, torch.Tensor]:
+def independent_tokens(budget: BudgetSpec) -> Iterator[Weighted]:
+    probability = draw(budget).inclusion_prob
+    places = FULL.keep.nonzero().tolist()
+    for bits in itertools.product([False, True], repeat=len(places)):
+        keep, chance = torch.zeros_like(FULL.keep), 1.0
+        for (row, column), bit in zip(places, bits, strict=True):
+            keep[row, column] = bit
+            p = float(probability[row, column])
+            chance *= p if bit else 1 - p
+        yield chance, selection_of(keep, probability)
+
+
+def fixed_size(budget: UrsBudget) -> Iterator[Weighted]:
+    """Every subset of floor(bT) or ceil(bT) tokens of each completion, equally likely within a size."""
+    probability = draw(budget).inclusion_prob
+    per_row = []
+    for length in LENGTHS.tolist():
+        low = int(budget.fraction * length)
+        share = budget.fraction * length - low
+        options: list[tuple[float, tuple[int, ...]]] = []
+        for size, chance in ((low, 1 - share), (low + 1, share)):
+            subsets = list(itertools.combinations(range(length), size)) if chance > 0 else []
+            options += [(chance / len(subsets), subset) for subset in subsets]
+        per_row.append(options)
+    for combination in itertools.product(*per_row):
+        keep, chance = torch.zeros_like(FULL.keep), 1.0
+        for row, (part, subset) in enumerate(combination):
+            keep[row, list(subset)] = True
+            chance *= part
+        yield chance, selection_of(keep, probability)
+
+
+def whole_completions(budget: CompletionsBudget) -> Iterator[Weighted]:
+    probability = draw(budget).inclusion_prob
+    for bits in itertools.product([False, True], repeat=3):
+        chance = 1.0
+        for row, bit in enumerate(bits):
+            p = float(probability[row, 0])
+            chance *= p if bit else 1 - p
+        yield chance, selection_of(FULL.keep & torch.tensor(bits).unsqueeze(1), probability)
+
+
+def prefix_cuts(budget: RpcBudget) -> Iterator[Weighted]:
+    """Cut every base uniform's range at the breakpoints that the coupling can make of it; cuts are constant between."""
+    coupling, rows = COUPLINGS[budget.coupling], len(LENGTHS)
+    probability = torch.where(FULL.keep, survival(budget, LENGTHS), 1.0)
+    pieces = _pieces(budget)
+    assert len(pieces) <= 120
+    for combination in itertools.product(pieces, repeat=coupling.num_base(rows)):
+        base = torch.tensor([middle for _, middle in combination], dtype=torch.float64)
+        chance = 1.0
+        for width, _ in combination:
+            chance *= width
+        cuts = cut_lengths(budget, LENGTHS, coupling.spread(base, LENGTHS))
+        yield chance, selection_of(torch.arange(1, WIDTH + 1) <= cuts.unsqueeze(1), probability)
+
+
+def _pieces(budget: RpcBudget) -> list[tuple[float, float]]:
+    """(width, middle) of the intervals of [0, 1) on which no cut changes, whichever row the uniform serves."""
+    thresholds = survival(budget, LENGTHS)[FULL.keep].tolist()
+    if budget.law == "uniform":  # there the cut rises with u: K >= t iff u >= 1 - S(t)
+        thresholds = [1 - s for s in thresholds]
+    golden = (5**0.5 - 1) / 2
+    shifts = [rank * golden for rank in range(len(LENGTHS))] if budget.coupling == "systematic" else [0.0]
+    points = {(t - shift) % 1 for t in thresholds for shift in shifts} | {(-shift) % 1 for shift in shifts}
+    if budget.coupling == "antithetic":
+        points |= {(1 - point) % 1 for point in points}
+    ordered = sorted({round(point, 12) for point in points} | {0.0, 1.0})
+    return [(b - a, (a + b) / 2) for a, b in itertools.pairwise(ordered) if b - a > 1e-11]
+
+
+def loss_and_gradient(objective: ObjectiveSpec, selection: TokenSelection) -> tuple[Tensor, Tensor]:
     source = torch.Generator().manual_seed(11)
 
-    def draw() -> torch.Tensor:
+    def numbers() -> Tensor:
         return -torch.rand(3, WIDTH, generator=source, dtype=torch.float64) * 2
 
-    logprobs, old, reference = draw().requires_grad_(), draw(), draw()
+    logprobs, old, reference = numbers().requires_grad_(), numbers(), numbers()
     found = policy_loss(
         objective,
         logprobs,
         old,
-        torch.tensor([1.3, -0.7, 0.4], dtype=torch.float64),
+        ADVANTAGES,
         LENGTHS,
         selection,
         ref_logprobs=reference if objective.beta else None,
@@ -78,50 +149,92 @@ def loss_and_gradient(objective: ObjectiveSpec, selection: TokenSelection) -> tu
     return found.loss.detach(), gradient
 
 
-UNBIASED = [
-    ("urs", lambda: all_urs(0.5)),
-    ("urs_quarter", lambda: all_urs(0.25)),
-    ("rpc_linear_half", lambda: all_rpc(RpcBudget(fraction=0.5, law="linear"))),
-    ("rpc_linear_quarter", lambda: all_rpc(RpcBudget(fraction=0.25, law="linear"))),
-    ("rpc_uniform_half", lambda: all_rpc(RpcBudget(fraction=0.5, law="uniform"))),
-    ("rpc_uniform_three_quarters", lambda: all_rpc(RpcBudget(fraction=0.75, law="uniform"))),
-]
+def _cases() -> dict[str, Callable[[], Iterator[Weighted]]]:
+    cases: dict[str, Callable[[], Iterator[Weighted]]] = {
+        "urs half": lambda: independent_tokens(UrsBudget(fraction=0.5)),
+        "urs quarter": lambda: independent_tokens(UrsBudget(fraction=0.25)),
+        "urs fixed": lambda: fixed_size(UrsBudget(fraction=0.4, design="fixed")),
+        "importance": lambda: independent_tokens(ImportanceBudget(fraction=0.4)),
+        "completions": lambda: whole_completions(CompletionsBudget(fraction=0.5)),
+        "completions flat": lambda: whole_completions(CompletionsBudget(fraction=0.3, weighting="flat")),
+    }
+    for law, fraction in (("linear", 0.5), ("linear", 0.25), ("uniform", 0.5), ("uniform", 0.75)):
+        for coupling in COUPLINGS:
+            budget = RpcBudget(fraction=fraction, law=law, coupling=coupling)
+            cases[f"rpc {law} {fraction} {coupling}"] = lambda budget=budget: prefix_cuts(budget)  # type: ignore[misc]
+    return cases
+
+
+CASES = _cases()
+
+
+@cache
+def selections(name: str) -> tuple[Weighted, ...]:
+    return tuple(CASES[name]())
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
-@pytest.mark.parametrize(("name", "selections"), UNBIASED, ids=[name for name, _ in UNBIASED])
-def test_average_over_all_selections_is_the_full_loss_and_gradient(
-    name: str, selections: object, loss_type: str, beta: float
-) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_average_over_all_selections_is_the_full_loss_and_gradient(name: str, loss_type: str, beta: float) -> None:
     objective = ObjectiveSpec(loss_type=loss_type, beta=beta, epsilon=0.2, epsilon_high=0.28)
     loss, gradient, mass = torch.zeros((), dtype=torch.float64), torch.zeros(3, WIDTH, dtype=torch.float64), 0.0
-    for probability, selection in selections():  # type: ignore[operator]
+    for chance, selection in merged(selections(name)):
         part_loss, part_gradient = loss_and_gradient(objective, selection)
-        loss, gradient, mass = (
-            loss + probability * part_loss,
-            gradient + probability * part_gradient,
-            mass + probability,
-        )
-    full_loss, full_gradient = loss_and_gradient(objective, full_selection())
-    assert mass == pytest.approx(1, abs=1e-12)
+        loss, gradient, mass = loss + chance * part_loss, gradient + chance * part_gradient, mass + chance
+    full_loss, full_gradient = loss_and_gradient(objective, FULL)
+    assert mass == pytest.approx(1, abs=1e-9)
     assert torch.allclose(loss, full_loss, rtol=0, atol=1e-9)
     assert torch.allclose(gradient, full_gradient, rtol=0, atol=1e-9)
     assert float(full_gradient.abs().max()) > 1e-3
 
 
-def test_truncate_is_not_the_full_gradient() -> None:
-    selection = select_tokens(TruncateBudget(fraction=0.5), LENGTHS, generator=torch.Generator())
+def merged(found: tuple[Weighted, ...]) -> list[Weighted]:
+    """Equal masks once, with their chances added."""
+    masks: dict[tuple[bool, ...], Weighted] = {}
+    for chance, selection in found:
+        key = tuple(selection.keep.flatten().tolist())
+        before = masks.get(key)
+        masks[key] = (chance + (before[0] if before else 0.0), selection)
+    return list(masks.values())
+
+
+@pytest.mark.parametrize(
+    "budget", [TruncateBudget(fraction=0.5), TopSurprisalBudget(fraction=0.5)], ids=lambda b: b.label
+)
+def test_the_biased_two_are_not_the_full_gradient(budget: BudgetSpec) -> None:
+    selection = draw(budget)
+    assert not selection.unbiased and 0 < selection.fraction < 1
     _, gradient = loss_and_gradient(ObjectiveSpec(), selection)
-    _, full = loss_and_gradient(ObjectiveSpec(), full_selection())
+    _, full = loss_and_gradient(ObjectiveSpec(), FULL)
     assert float((gradient - full).abs().max()) > 1e-2
 
 
-def test_urs_draws_follow_the_enumerated_probabilities() -> None:
-    """Ties the sampler to the enumeration above: each mask of one short completion is equally likely at one half."""
-    lengths, source, draws = torch.tensor([3]), torch.Generator().manual_seed(2), 16_000
-    seen = torch.zeros(8)
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [
+        ("urs half", UrsBudget(fraction=0.5)),
+        ("urs fixed", UrsBudget(fraction=0.4, design="fixed")),
+        ("importance", ImportanceBudget(fraction=0.4)),
+        ("completions", CompletionsBudget(fraction=0.5)),
+        ("rpc linear 0.5 antithetic", RpcBudget(fraction=0.5, coupling="antithetic")),
+        ("rpc linear 0.25 systematic", RpcBudget(fraction=0.25, coupling="systematic")),
+        ("rpc uniform 0.75 iid", RpcBudget(fraction=0.75, law="uniform", coupling="iid")),
+    ],
+)
+def test_the_sampler_draws_masks_as_often_as_the_enumeration_says(name: str, budget: BudgetSpec) -> None:
+    """Ties sampler to proof: whole masks, not only marginals."""
+    draws, source = 1500, torch.Generator().manual_seed(2)
+    seen: dict[tuple[bool, ...], int] = {}
     for _ in range(draws):
-        keep = select_tokens(UrsBudget(fraction=0.5), lengths, generator=source).keep[0]
-        seen[int((keep * torch.tensor([4, 2, 1])).sum())] += 1
-    assert float(((seen / draws - 1 / 8) / (7 / 64 / draws) ** 0.5).abs().max()) <= 6
+        keep = select_tokens(
+            budget, LENGTHS, generator=source, advantages=ADVANTAGES, surprisal=SURPRISAL,
+            token_weight=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+        ).keep  # fmt: skip
+        key = tuple(keep.flatten().tolist())
+        seen[key] = seen.get(key, 0) + 1
+    expected = {tuple(s.keep.flatten().tolist()): chance for chance, s in merged(selections(name))}
+    assert seen.keys() <= {key for key, chance in expected.items() if chance > 0}
+    for key, chance in expected.items():
+        spread = (max(chance * (1 - chance), 1e-12) / draws) ** 0.5
+        assert abs(seen.get(key, 0) / draws - chance) <= 6 * spread + 1 / draws

@@ -1,0 +1,236 @@
+"""The sections of a run's spec, budgets aside. Field names follow TRL's `GRPOConfig` where it has one."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from nat_core.errors import register_union_tags
+from nat_core.spec.section import Section
+
+# --- model ----------------------------------------------------------------------------------------
+
+
+class ModelSpec(Section):
+    """The policy to train."""
+
+    path: str = Field(
+        "demo",
+        min_length=1,
+        max_length=500,
+        description="`demo` for the built-in 0.8M-parameter model, a directory that transformers can load, "
+        "or a hub id `owner/name`.",
+    )
+    revision: str | None = Field(
+        None, max_length=100, description="Hub revision (branch, tag or commit) to pin; ignored for directories."
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights and of the forward pass.")
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention kernel that transformers uses."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute layer activations in the backward pass: less memory, about a third more time."
+    )
+    chat_template: bool = Field(
+        False, description="Wrap each prompt as a user message in the tokenizer's chat template."
+    )
+    system_prompt: str | None = Field(
+        None, max_length=20_000, description="System message for the chat template; needs `chat_template: true`."
+    )
+
+    @model_validator(mode="after")
+    def _system_prompt_needs_template(self) -> ModelSpec:
+        if self.system_prompt is not None and not self.chat_template:
+            raise ValueError("model.system_prompt is set, but only a chat template has one; set model.chat_template")
+        return self
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+class DemoArithmetic(Section):
+    """Chained one-digit arithmetic mod 10, written out step by step; made on the fly from the seed."""
+
+    type: Literal["demo_arithmetic"] = "demo_arithmetic"
+    min_operations: int = Field(9, ge=1, le=32, description="Fewest operations in a chain.")
+    max_operations: int = Field(12, ge=1, le=32, description="Most operations in a chain.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DemoArithmetic:
+        if self.min_operations > self.max_operations:
+            raise ValueError(
+                f"data.min_operations is {self.min_operations}, above data.max_operations "
+                f"{self.max_operations}; lower it or raise the other"
+            )
+        return self
+
+
+class JsonlData(Section):
+    """Prompts and answers from JSON-lines files."""
+
+    type: Literal["jsonl"] = "jsonl"
+    path: str = Field(
+        min_length=1, max_length=1000, description="Training rows, one JSON object a line; `~` is the home folder."
+    )
+    evaluation_path: str | None = Field(
+        None, max_length=1000, description="Rows to evaluate on; without it the last rows of `path` are held out."
+    )
+    prompt_field: str = Field("question", min_length=1, max_length=100, description="Key of the prompt in a row.")
+    answer_field: str = Field("answer", min_length=1, max_length=100, description="Key of the answer in a row.")
+    prompt_template: str = Field(
+        "{prompt}", max_length=20_000, description="Text sent to the model; `{prompt}` stands for the row's prompt."
+    )
+    max_rows: int | None = Field(None, ge=1, description="Use only the first so many rows of `path`.")
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _template_has_prompt(cls, template: str) -> str:
+        if "{prompt}" not in template:
+            raise ValueError(
+                f"data.prompt_template is {template[:80]!r}, which lacks {{prompt}}; put it where the prompt belongs"
+            )
+        return template
+
+
+DataSpec = Annotated[DemoArithmetic | JsonlData, Field(discriminator="type")]
+
+
+# --- reward ---------------------------------------------------------------------------------------
+
+
+class ExactMatch(Section):
+    """1 if the completion's final answer equals the reference's, else 0."""
+
+    type: Literal["exact_match"] = "exact_match"
+    answer_pattern: str = Field(
+        r"####\s*([^#\n]+)",
+        min_length=1,
+        max_length=500,
+        description="Regular expression whose first group is the answer; the last match in the text counts. "
+        "Applied to the completion, and to the reference where it matches there.",
+    )
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _compiles_with_a_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(
+                f"reward.answer_pattern is {pattern!r}, which is no regular expression ({error}); correct it"
+            ) from None
+        if groups < 1:
+            raise ValueError(
+                f"reward.answer_pattern is {pattern!r}, which has no group; put the answer's part in parentheses"
+            )
+        return pattern
+
+
+RewardSpec = ExactMatch
+
+
+# --- rollout --------------------------------------------------------------------------------------
+
+
+class RolloutSpec(Section):
+    """How completions are sampled."""
+
+    engine: Literal["hf"] = Field("hf", description="`hf`: transformers' `generate` in the trainer process.")
+    num_prompts: int = Field(16, ge=1, le=4096, description="Prompts in one rollout batch.")
+    num_generations: int = Field(8, ge=2, le=1024, description="Completions per prompt: the group size G.")
+    max_completion_length: int = Field(256, ge=1, le=131_072, description="Longest completion, in tokens.")
+    max_prompt_length: int = Field(
+        2048, ge=1, le=131_072, description="Longest prompt, in tokens; a longer one is an error before training."
+    )
+    temperature: float = Field(1.0, gt=0, le=10, description="Sampling temperature; log-probabilities use it too.")
+    max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one call.")
+
+
+# --- objective ------------------------------------------------------------------------------------
+
+
+class ObjectiveSpec(Section):
+    """The policy loss. Denominators count full lengths, never kept tokens."""
+
+    loss_type: Literal["dapo", "grpo", "dr_grpo"] = Field(
+        "dapo",
+        description="Weight c_i of a token: `dapo` 1/(all tokens of the step), `grpo` 1/(completions x own length), "
+        "`dr_grpo` 1/(completions x max_completion_length).",
+    )
+    epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip of the importance ratio: 1 - epsilon.")
+    epsilon_high: float | None = Field(
+        None, gt=0, le=10, description="Upper clip: 1 + epsilon_high; `epsilon` when not set (DAPO uses 0.28)."
+    )
+    beta: float = Field(0.0, ge=0, le=100, description="Weight of the KL penalty (k3) against the initial policy.")
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="Divide advantages by the standard deviation of the group, of the batch, or not at all."
+    )
+    mask_truncated_completions: bool = Field(
+        False, description="Leave completions that hit the length limit out of the loss."
+    )
+    num_iterations: int = Field(1, ge=1, le=64, description="Optimizer steps on each rollout batch.")
+
+
+# --- optimizer, evaluation, checkpoints, resources ------------------------------------------------
+
+
+class OptimSpec(Section):
+    """The optimizer: AdamW."""
+
+    learning_rate: float = Field(1e-6, gt=0, le=1, description="Peak learning rate.")
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="Learning rate after warm-up: constant, or falling to 0 at the last step."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from 0.")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="Decoupled weight decay.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the squared gradient's running mean.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Clip the gradient to this global norm.")
+
+
+class EvaluationSpec(Section):
+    """How accuracy is measured: before training, every few steps, and at the end."""
+
+    every: int = Field(10, ge=0, description="Steps between evaluations; 0 evaluates only before and after training.")
+    num_prompts: int = Field(128, ge=1, le=100_000, description="Held-out prompts.")
+    num_samples: int = Field(4, ge=1, le=1024, description="Sampled completions per prompt.")
+    greedy: bool = Field(True, description="Also score one greedy completion per prompt.")
+    temperature: float = Field(1.0, gt=0, le=10, description="Temperature of the sampled completions.")
+
+
+class CheckpointSpec(Section):
+    """When the run's weights and optimizer are saved."""
+
+    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves only at the end or on stop.")
+    keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept.")
+
+
+class ResourcesSpec(Section):
+    """What the update step may use."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU when there is one.")
+    num_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads for torch; all cores when not set.")
+    max_tokens_per_microbatch: int = Field(
+        8192,
+        ge=1,
+        le=10_000_000,
+        description="Cap on padded tokens (prompt + kept completion) in one forward and backward pass.",
+    )
+    per_device_train_batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=65_536,
+        description="Completions in a micro-batch, on average: fixes the number of micro-batches instead of their "
+        "tokens, so that a smaller budget shows as less memory.",
+    )
+    logprob_chunk_tokens: int = Field(
+        1024, ge=1, le=1_000_000, description="Selected tokens whose logits exist at the same time."
+    )
+    num_logged_samples: int = Field(
+        4, ge=0, le=64, description="Completions logged with their selection at each evaluation."
+    )
+
+
+register_union_tags(("demo_arithmetic", "jsonl"))

@@ -1,0 +1,73 @@
+"""Which generated tokens are trained on, and with what probability.
+
+A selector draws keep indicators s[i, t] with known inclusion probabilities p[i, t] > 0, so that
+sum c_i (s/p) loss is a Horvitz-Thompson estimate of the full loss: unbiased, gradient included
+(NAT, arXiv 2603.06619). p may depend on lengths, advantages and rollout-time log-probabilities, never
+on anything the step's own gradient changes. `truncate` and `top_surprisal` are biased contrasts:
+they keep or drop for sure and are not reweighted.
+
+Positions count from 1 in the maths, from 0 in tensors. Adding a selector: a budget class in
+`spec.py`, one function in `prefix`, `single` or `whole`, one row of `SELECTORS` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nat_core.errors import SpecError
+from nat_core.spec import BudgetSpec
+from nat_core.token_selection import prefix, single, whole
+from nat_core.token_selection.selection import Candidates, TokenSelection
+
+__all__ = ["SELECTORS", "Candidates", "TokenSelection", "select_tokens"]
+
+SELECTORS: dict[str, Callable[[Any, Candidates], TokenSelection]] = {
+    "full": whole.full,
+    "urs": single.urs,
+    "rpc": prefix.rpc,
+    "completions": whole.completions,
+    "importance": single.importance,
+    "truncate": whole.truncate,
+    "top_surprisal": single.top_surprisal,
+}
+
+
+def select_tokens(
+    budget: BudgetSpec,
+    lengths: Tensor,
+    *,
+    generator: torch.Generator,
+    advantages: Tensor | None = None,
+    surprisal: Tensor | None = None,
+    token_weight: Tensor | None = None,
+    cost: Tensor | None = None,
+    law_state: Any = None,
+) -> TokenSelection:
+    """Draw the tokens of one optimizer step.
+
+    Args:
+        budget: what to keep; see the table in docs/method.md.
+        lengths: Long [B], full completion lengths; 0 is allowed and keeps nothing.
+        generator: the selector's own seeded generator.
+        advantages: Float [B], for `completions` and `importance`.
+        surprisal: Float [B, T], minus the rollout's log-probabilities, for `importance` and `top_surprisal`.
+        token_weight: Float [B], c_i of the loss, for `completions` and `importance`.
+        cost: Float [B, T], cost of each position, for `completions`.
+        law_state: running estimates of a law that keeps any; none of today's does.
+
+    Returns:
+        A `TokenSelection` on the device of `lengths`.
+
+    Raises:
+        SpecError: a length is negative, or the selector needs log-probabilities that are not there.
+    """
+    if lengths.numel() and int(lengths.min()) < 0:
+        raise SpecError(f"lengths holds {int(lengths.min())}, but a completion has 0 tokens or more; check the rollout")
+    total = None if cost is None else cost.sum(dim=1)
+    return SELECTORS[budget.selector](
+        budget, Candidates(lengths, generator, advantages, surprisal, token_weight, total)
+    )
