@@ -63,10 +63,14 @@ def test_bounds_in_words(schema: dict[str, Any], text: str) -> None:
 def test_a_budget_row_asks_only_what_leaves_a_choice() -> None:
     form = launch_form(demo_experiment())
     assert {part.name: part.selectors for part in form.budget_fields} == {
-        "fraction": ("rpc", "truncate", "urs"),
+        "fraction": ("completions", "importance", "rpc", "top_surprisal", "truncate", "urs"),
         "law": ("rpc",),
+        "coupling": ("rpc",),
+        "design": ("urs",),
+        "weighting": ("completions",),
+        "floor": ("completions", "importance"),
     }
-    assert set(form.selectors) == {"full", "urs", "rpc", "truncate"}
+    assert set(form.selectors) == {"full", "urs", "rpc", "completions", "importance", "truncate", "top_surprisal"}
 
 
 def test_a_clone_shows_the_other_kind_of_data() -> None:
