@@ -253,6 +253,7 @@ def _differences(runs: Runs, baseline: Runs) -> list[float]:
 
 def _compare_cell(spec: ExperimentSpec, cell: int, by_cell: dict[int, Runs], passing: set[int]) -> CellComparison:
     runs, baseline = by_cell[cell], by_cell[spec.baseline]
+    shown = _finished(runs) or runs  # a run at its start beside finished ones would only blur the mean
     is_baseline = cell == spec.baseline
     differences = [] if is_baseline else _differences(runs, baseline)
     verdict = _verdict(cell, is_baseline, differences, spec.margin, passing)
@@ -262,16 +263,16 @@ def _compare_cell(spec: ExperimentSpec, cell: int, by_cell: dict[int, Runs], pas
         biased=spec.budgets[cell].biased,
         num_runs=len(runs),
         num_finished=len(_finished(runs)),
-        accuracy=_accuracy(runs),
+        accuracy=_accuracy(shown),
         difference=mean_interval(differences) if differences else None,
         verdict=verdict,
         verdict_text=_verdict_text(verdict, differences, spec.margin),
-        fraction=_estimate(runs, _SAVED["tokens_selected"]),
-        tokens_selected=_estimate(runs, lambda run: run.tokens_selected if run.step else None),
-        tokens_trunk=_estimate(runs, lambda run: run.tokens_trunk if run.step else None),
-        forward_backward_s=_estimate(runs, _SAVED["forward_backward_s"]),
-        step_s=_estimate(runs, _SAVED["step_s"]),
-        peak_memory_gib=_estimate(runs, _SAVED["peak_memory_gib"]),
+        fraction=_estimate(shown, _SAVED["tokens_selected"]),
+        tokens_selected=_estimate(shown, lambda run: run.tokens_selected if run.step else None),
+        tokens_trunk=_estimate(shown, lambda run: run.tokens_trunk if run.step else None),
+        forward_backward_s=_estimate(shown, _SAVED["forward_backward_s"]),
+        step_s=_estimate(shown, _SAVED["step_s"]),
+        peak_memory_gib=_estimate(shown, _SAVED["peak_memory_gib"]),
         savings={} if is_baseline else _savings(runs, baseline),
     )
 

@@ -156,3 +156,16 @@ def test_different_hardware_and_neighbours_are_warned_of() -> None:
     ]
     warnings = " ".join(compare(spec(1), outcomes).warnings)
     assert "different hardware" in warnings and "shared their machine" in warnings
+
+
+def test_a_run_still_going_does_not_blur_the_finished_ones() -> None:
+    outcomes = [run(0, 0, 0.8), run(0, 1, 0.5, state=RunState.RUNNING, step=1, forward_backward_s=9.0)]
+    cell = compare(spec(2), outcomes).cells[0]
+    assert cell.accuracy is not None and (cell.accuracy.mean, cell.accuracy.num_seeds) == (0.8, 1)
+    assert cell.forward_backward_s is not None and cell.forward_backward_s.mean == 4.0
+    assert (cell.num_runs, cell.num_finished) == (2, 1)
+
+
+def test_before_any_run_has_finished_the_estimates_are_of_what_is_there() -> None:
+    cell = compare(spec(1), [run(0, 0, 0.6, state=RunState.RUNNING)]).cells[0]
+    assert cell.accuracy is not None and cell.accuracy.mean == 0.6
