@@ -45,7 +45,7 @@ make_venv() {
 }
 
 install_packages() {
-  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt)
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --quiet -c constraints.txt)
   say "installing torch (the largest part)"
   "${pip[@]}" "$(grep '^torch==' constraints.txt)"
   say "installing natlab and everything else"
