@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from client.api import NatLab
-from nat_core.spec import ExperimentSpec, demo_experiment
+from nat_core.spec import DemoArithmetic, ExperimentSpec, demo_experiment
 from tests.e2e.support import Command, processes_of, running_stack
 
 
@@ -27,8 +27,13 @@ def lab(stack: Command) -> Iterator[NatLab]:
 
 @pytest.fixture
 def small_demo() -> ExperimentSpec:
-    """Two budgets of the demo, two steps each: the least that can be compared."""
+    """Two budgets of the demo on short chains, two steps each: the least that can be compared, a blink a step."""
     demo = demo_experiment(steps=2)
-    evaluation = demo.base.evaluation.model_copy(update={"num_prompts": 8, "greedy": False})
-    base = demo.base.model_copy(update={"evaluation": evaluation})
+    base = demo.base.model_copy(
+        update={
+            "data": DemoArithmetic(min_operations=3, max_operations=4),
+            "rollout": demo.base.rollout.model_copy(update={"num_prompts": 8, "num_generations": 4}),
+            "evaluation": demo.base.evaluation.model_copy(update={"num_prompts": 8, "greedy": False}),
+        }
+    )
     return demo.model_copy(update={"base": base, "budgets": demo.budgets[:2]})
