@@ -52,8 +52,8 @@ def test_stop_reaches_a_running_run_within_five_seconds(lab: NatLab, small_demo:
         time.sleep(0.05)
     took = time.monotonic() - started
     assert lab.run(run.id).state == RunState.STOPPED
-    # A step of this run takes well under a second, so nearly all of this is the way of the stop.
-    assert took < 5 + 2, f"stopping took {took:.1f} s"
+    # From the request to the recorded end, the step in hand and its checkpoint included.
+    assert took < 5, f"stopping took {took:.1f} s"
     with pytest.raises(ApiError) as again:
         lab.stop(run.id)
     assert again.value.code == "illegal_transition"
