@@ -90,7 +90,8 @@ def demo_experiment(steps: int = 60, seeds: tuple[int, ...] = (0,)) -> Experimen
         name="How few tokens does chained arithmetic need?",
         base=RunSpec(
             rollout=RolloutSpec(num_prompts=16, num_generations=8, max_completion_length=96),
-            optim=OptimSpec(learning_rate=1e-4),
+            optim=OptimSpec(learning_rate=1e-4, lr_scheduler_type="linear"),
+            evaluation=EvaluationSpec(every=12),
             resources=ResourcesSpec(per_device_train_batch_size=32),
             steps=steps,
         ),
