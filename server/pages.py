@@ -198,7 +198,8 @@ _answers: dict[str, Comparison] = {}
 
 
 def _comparison(store: Store, experiment: ExperimentRecord) -> Comparison:
-    key = json.dumps([experiment.id, [(run.id, run.state, run.attempt, run.step) for run in experiment.runs]])
+    runs = [(run.id, run.state, run.attempt, run.step, run.archived) for run in experiment.runs]
+    key = json.dumps([experiment.id, runs])
     settled = all(run.state.is_final for run in experiment.runs)
     if settled and key in _answers:
         return _answers[key]

@@ -34,7 +34,7 @@ def experiment_figures(
     cell: int | None = None,
     compact: bool = False,
 ) -> dict[str, Chart]:
-    """The figures of an experiment's page; names that it has not are left out."""
+    """The figures of an experiment's page; names that it has not are left out, and so are archived runs."""
     wanted = list(names)
     keys = [name for name in wanted if name in METRICS]
     charts: dict[str, Chart] = {}
@@ -43,7 +43,7 @@ def experiment_figures(
     if "savings" in wanted:
         charts["savings"] = _savings(comparison, cell, palette, compact)
     if keys:
-        series = load([run.id for run in experiment.runs], keys)
+        series = load([run.id for run in experiment.runs if not run.archived], keys)
         for key in keys:
             curves = experiment_curves(experiment, [s for s in series if s.key == key])
             charts[key] = curves_chart(METRICS[key], curves, palette, x)

@@ -139,6 +139,28 @@ def test_experiment_figures_are_the_ones_asked_for(client: TestClient, store: St
     assert tokens["caption"].startswith("by tokens trained on")
 
 
+def test_an_archived_run_leaves_the_answer_the_listing_and_the_curves_at_once(
+    client: TestClient, store: Store
+) -> None:
+    experiment = finished_experiment(store, small_spec(seeds=(0, 1)))
+    page, figures = f"/experiments/{experiment.id}", f"/experiments/{experiment.id}/figures.json?names=reward"
+
+    def curves() -> list[str]:
+        traces = client.get(figures).json()["figures"]["reward"]["figure"]["data"]
+        return [trace["name"] for trace in traces if "fill" not in trace]
+
+    assert "2 of 2" in rows_of(client.get(page).text, "cells-table")[1]
+    assert curves()[1] == "rpc · linear · ½, 2 seeds"
+    for run in experiment.runs:
+        if run.cell == 1:
+            store.edit_run(run.id, archived=True)
+    row = rows_of(client.get(page).text, "cells-table")[1]
+    assert "rpc" in row and "2 of 2" not in row and "—" in row
+    assert curves() == ["full, 2 seeds", "truncate · ½, 2 seeds"]
+    (listed,) = rows_of(client.get("/experiments").text, "experiments-table")
+    assert store.comparison(experiment.id).headline in listed
+
+
 def test_figures_refuse_an_unknown_theme(client: TestClient, store: Store) -> None:
     experiment = launch(store, small_spec())
     answer = client.get(f"/experiments/{experiment.id}/figures.json?theme=pink")
