@@ -36,7 +36,10 @@ class ServerClient:
     def __init__(self, url: str, token: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=5.0, transport=transport)
+        # A proxy named in the environment is for the outside, not for one's own server.
+        self._http = httpx.Client(
+            base_url=f"{url}/api/v1", headers=headers, timeout=5.0, transport=transport, trust_env=False
+        )
 
     def register(self, worker_id: str, hostname: str, hardware: dict[str, Any]) -> None:
         self._call("PUT", f"/workers/{worker_id}", {"hostname": hostname, "hardware": hardware})

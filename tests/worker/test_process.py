@@ -126,6 +126,12 @@ def test_worker_with_a_wrong_token_says_so(start: Start, settings: Settings, red
         assert process.stderr is not None and "needs its token" in process.stderr.read()
 
 
+def test_a_proxy_in_the_environment_is_not_asked_for_the_server(start: Start, api: Api) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    start(HTTP_PROXY=nowhere, http_proxy=nowhere, ALL_PROXY=nowhere, NO_PROXY="", no_proxy="")
+    wait_until(lambda: api.call("GET", "/workers"), 20)
+
+
 def test_worker_waits_for_a_server_that_starts_later(start: Start) -> None:
     process = start(NATLAB_SERVER_URL=f"http://127.0.0.1:{free_port()}")
     wait_until(lambda: psutil.Process(process.pid).cpu_times().user > 0.3, 20)
