@@ -153,16 +153,15 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def passing_cells(spec: ExperimentSpec, p_values: dict[int, float | None]) -> set[int]:
-    """Cells whose non-inferiority holds under the multiple-testing rule.
+def passing_cells(spec: ExperimentSpec, p_values: dict[int, float]) -> set[int]:
+    """Cells whose non-inferiority holds under the multiple-testing rule; a cell without enough pairs has p = 1.
 
     Each selector family (selector and law) is tested from its largest fraction down and stops at the first failure. The
     families share the level equally; one that passes whole hands its share to the others, which for families of one
     cell is Holm's procedure. (A share is never both spent further down a family and handed on: Bretz et al. 2009.)
     """
-    tested = {cell: p for cell, p in p_values.items() if p is not None}
     families: dict[tuple[str, str], list[int]] = {}
-    for cell in tested:
+    for cell in p_values:
         budget = spec.budgets[cell]
         families.setdefault((budget.selector, getattr(budget, "law", "")), []).append(cell)
     for members in families.values():
@@ -170,7 +169,7 @@ def passing_cells(spec: ExperimentSpec, p_values: dict[int, float | None]) -> se
     passing: set[int] = set()
     open_families = list(families.values())
     while open_families:
-        rejected = {cell for cell, p in tested.items() if p <= _LEVEL / len(open_families)}
+        rejected = {cell for cell, p in p_values.items() if p <= _LEVEL / len(open_families)}
         for members in open_families:
             passing.update(takewhile(rejected.__contains__, members))
         still_open = [members for members in open_families if not passing.issuperset(members)]
@@ -196,14 +195,16 @@ def seeds_to_settle(differences: list[float], margin: float) -> int | None:
     return None
 
 
-def _p_value(differences: list[float], margin: float) -> float | None:
-    """One-sided paired t-test of "mean difference <= -margin"; None with fewer than two pairs."""
-    if len(differences) < 2:
-        return None
-    shift = sum(differences) / len(differences) + margin
-    error = _standard_error(differences)
+def _p_value(differences: list[float], margin: float) -> float:
+    """One-sided paired t-test of "mean difference <= -margin".
+
+    1 with fewer than two pairs, so that the test of a later budget waits for this one's; 1 also where all differences
+    are exactly equal (nothing learnt anywhere, say), because no spread was seen to judge by.
+    """
+    error = _standard_error(differences) if len(differences) > 1 else 0.0
     if error == 0:
-        return 0.0 if shift > 0 else 1.0
+        return 1.0
+    shift = sum(differences) / len(differences) + margin
     return 1 - _t_cdf(shift / error, len(differences) - 1)
 
 
@@ -226,7 +227,7 @@ def _t_cdf(value: float, degrees: int) -> float:
 # --- one cell -------------------------------------------------------------------------------------
 
 _SAVED: dict[str, Callable[[RunOutcome], float | None]] = {
-    "tokens_selected": lambda run: run.tokens_selected / run.tokens_generated if run.tokens_generated else None,
+    "tokens_selected": lambda run: run.tokens_selected / run.step if run.step else None,
     "tokens_trunk": lambda run: run.tokens_trunk / run.step if run.step else None,
     "forward_backward_s": lambda run: run.forward_backward_s / run.step if run.step else None,
     "step_s": lambda run: run.step_s / run.step if run.step else None,
@@ -267,7 +268,9 @@ def _compare_cell(spec: ExperimentSpec, cell: int, by_cell: dict[int, Runs], pas
         difference=mean_interval(differences) if differences else None,
         verdict=verdict,
         verdict_text=_verdict_text(verdict, differences, spec.margin),
-        fraction=_estimate(shown, _SAVED["tokens_selected"]),
+        fraction=_estimate(
+            shown, lambda run: run.tokens_selected / run.tokens_generated if run.tokens_generated else None
+        ),
         tokens_selected=_estimate(shown, lambda run: run.tokens_selected if run.step else None),
         tokens_trunk=_estimate(shown, lambda run: run.tokens_trunk if run.step else None),
         forward_backward_s=_estimate(shown, _SAVED["forward_backward_s"]),
@@ -354,7 +357,14 @@ def _verdict_text(verdict: Verdict, differences: list[float], margin: float) -> 
 
 def _best(cells: list[CellComparison]) -> int | None:
     """The unbiased cell that passes with the smallest share of tokens."""
-    passed = [c for c in cells if c.verdict is Verdict.NON_INFERIOR and not c.biased and c.fraction is not None]
+    passed = [
+        c
+        for c in cells
+        if c.verdict is Verdict.NON_INFERIOR
+        and not c.biased
+        and c.fraction is not None
+        and "tokens_selected" in c.savings
+    ]
     return min(passed, key=lambda c: c.fraction.mean if c.fraction else 1.0).cell if passed else None
 
 

@@ -123,10 +123,11 @@ def read_jsonl(spec: JsonlData, path: str, field: str, max_rows: int | None) -> 
                     break
                 if line.strip():
                     examples.append(_example(spec, field, path, number, line))
-    except OSError as error:
-        raise _data_error(field, f"data.{field} {path} cannot be read ({error.strerror}); check the path") from None
     except UnicodeDecodeError:
         raise _data_error(field, f"data.{field} {path} is not UTF-8 text; convert it to JSON lines in UTF-8") from None
+    except (OSError, ValueError, RuntimeError) as error:  # the last two: a NUL, a home that is nobody's
+        reason = getattr(error, "strerror", None) or error
+        raise _data_error(field, f"data.{field} {path[:200]!r} cannot be read ({reason}); check the path") from None
     if not examples:
         raise _data_error(field, f"data.{field} {path} holds no rows, but a run needs prompts; add rows")
     return examples
@@ -136,8 +137,8 @@ def _example(spec: JsonlData, field: str, path: str, number: int, line: str) -> 
     place = f"data.{field} {path}, line {number}"
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+    except (ValueError, RecursionError) as error:  # besides broken JSON: a number of thousands of digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", error)
         raise _data_error(field, f"{place} is not valid JSON ({reason}); correct or remove it") from None
     if not isinstance(row, dict):
         raise _data_error(field, f"{place} holds {type(row).__name__}, not an object; correct or remove it")

@@ -70,7 +70,11 @@ METRICS: dict[str, MetricInfo] = {
         "Tokens generated", "tokens", _N, Panel.BUDGET, "Completion tokens sampled in this step."
     ),
     "tokens/live": _metric(
-        "Live tokens", "tokens", _N, Panel.BUDGET, "Generated tokens of completions with an advantage other than 0."
+        "Live tokens",
+        "tokens",
+        _N,
+        Panel.BUDGET,
+        "Generated tokens of completions that can move the policy: with an advantage other than 0, or with a KL term.",
     ),
     "tokens/selected": _metric(
         "Tokens trained on", "tokens", _L, Panel.BUDGET, "Completion tokens whose loss was back-propagated."
@@ -110,7 +114,7 @@ METRICS: dict[str, MetricInfo] = {
         "GiB",
         _L,
         Panel.COST,
-        "Highest memory during the update so far: allocated on a GPU; on a CPU the process's resident set above its "
+        "Highest memory during this step's update: allocated on a GPU; on a CPU the process's resident set above its "
         "level before the first update.",
     ),
     "perf/tokens_per_s": _metric(
@@ -147,9 +151,9 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seq: int = Field(ge=1, description="Counts up by one from 1 within the attempt.")
+    seq: int = Field(ge=1, le=2**53, description="Counts up by one from 1 within the attempt.")
     time: float = Field(description="Unix time in seconds, by the trainer's clock.")
-    step: int = Field(ge=0, description="Steps finished when this was reported; 0 is before training.")
+    step: int = Field(ge=0, le=2**53, description="Steps finished when this was reported; 0 is before training.")
 
 
 class MetricsEvent(Event):

@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from nat_core.data import Example
 from nat_core.errors import Fault, ModelError
@@ -49,17 +55,23 @@ class Policy:
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else min(self.eos_ids, default=0)
 
+    def autocast(self) -> torch.autocast:
+        """The precision of every pass: weights stay float32, so that small learning rates still move them."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.spec.dtype == "bfloat16")
+
     def hidden_states(self, input_ids: Tensor) -> Tensor:
         """Final hidden states [B, L, D] of right-padded ids Long [B, L].
 
         Padding stands after every real token, where causal attention cannot look, so no mask is needed.
         """
-        hidden: Tensor = self.model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
+        with self.autocast():
+            hidden: Tensor = self.model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
         return hidden
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [S, V] of hidden states [S, D], soft-capped where the model does that."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        with self.autocast():
+            logits: Tensor = self.model.get_output_embeddings()(hidden)
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return torch.tanh(logits / cap) * cap if cap else logits
 
@@ -95,9 +107,11 @@ def load_policy(spec: ModelSpec, resources: ResourcesSpec) -> Policy:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=getattr(torch, spec.dtype), attn_implementation=spec.attn_implementation, **arguments
+            source, dtype=torch.float32, attn_implementation=spec.attn_implementation, **arguments
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # foreign files: broken ones raise whatever their readers raise
         reason = " ".join(str(error).split())[:300]
         detail = f"model.path {spec.path} cannot be loaded ({reason}); check the folder or hub id"
         raise ModelError(detail, [Fault("/model/path", detail)]) from error
@@ -109,8 +123,13 @@ def load_policy(spec: ModelSpec, resources: ResourcesSpec) -> Policy:
     if spec.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()
-        _switch_dropout_off(model)
+        switch_dropout_off(model)
     policy = Policy(model, tokenizer, device, spec)
+    # `generate` would fill what we leave open from the model's own defaults (repetition penalty, min-p, …), and then
+    # tokens would not be sampled from the distribution that is trained.
+    model.generation_config = GenerationConfig(
+        eos_token_id=sorted(policy.eos_ids) or None, pad_token_id=policy.pad_id, bos_token_id=tokenizer.bos_token_id
+    )
     _check_head(policy)
     return policy
 
@@ -128,7 +147,8 @@ def pick_device(resources: ResourcesSpec) -> torch.device:
     return torch.device("cuda" if available and resources.device != "cpu" else "cpu")
 
 
-def _switch_dropout_off(model: nn.Module) -> None:
+def switch_dropout_off(model: nn.Module) -> None:
+    """Old and new log-probabilities must come from the same function, also in training mode."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
@@ -137,7 +157,7 @@ def _switch_dropout_off(model: nn.Module) -> None:
 def _check_head(policy: Policy) -> None:
     """Some models scale or shift their logits after the head; training through ours would be wrong there."""
     ids = torch.arange(4, device=policy.device).unsqueeze(0) % policy.model.config.get_text_config().vocab_size
-    with torch.no_grad():
+    with torch.no_grad(), policy.autocast():
         own = policy.model(input_ids=ids, use_cache=False).logits[0].float()
         ours = policy.head(policy.hidden_states(ids)[0]).float()
     if own.shape != ours.shape or not torch.allclose(own, ours, rtol=1e-2, atol=1e-2 * float(own.abs().max())):

@@ -41,14 +41,18 @@ def check_model(spec: ModelSpec) -> None:
     """Raise a `ModelError` unless `spec.path` is `demo`, a model directory or a hub id."""
     if spec.path == DEMO_MODEL:
         return
-    directory = Path(spec.path).expanduser()
-    if directory.is_dir():
+    try:
+        directory = Path(spec.path).expanduser()
+        is_directory, in_directory = directory.is_dir(), directory.parent.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, a home that is nobody's
+        raise _model_error(f"model.path is {spec.path[:100]!r}, but that is no path ({error}); correct it") from None
+    if is_directory:
         if not (directory / "config.json").is_file():
             raise _model_error(
                 f"model.path {spec.path} is a directory without config.json, but transformers needs one; "
                 "point to the folder that save_pretrained wrote"
             )
-    elif not _HUB_ID.fullmatch(spec.path) or spec.path.startswith(".") or directory.parent.is_dir():
+    elif not _HUB_ID.fullmatch(spec.path) or spec.path.startswith(".") or in_directory:
         raise _model_error(
             f"model.path is {spec.path}, but there is no such directory; give `demo`, a model directory or a hub id "
             "owner/name"

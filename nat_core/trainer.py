@@ -233,10 +233,6 @@ class Trainer:
             mean_length=found.mean_length,
             seconds=found.seconds,
         )
-        values: dict[str, float | None] = {"eval/accuracy": found.accuracy, "eval/mean_length": found.mean_length}
-        if found.accuracy_greedy is not None:
-            values["eval/accuracy_greedy"] = found.accuracy_greedy
-        self.reporter.emit(MetricsEvent, values=values)
 
     def _show_samples(self, rollout: Rollout, stats: UpdateStats) -> None:
         """Log some live completions with what the budget did to them."""

@@ -175,11 +175,13 @@ def update_on_batch(
     Args:
         on_step: called after each optimizer step (the learning-rate schedule).
     """
+    started = time.monotonic()
     live = batch.live(spec)
-    rows = batch.rows(live)
     selections = [draw_selection(batch, live, spec, generator) for _ in range(spec.objective.num_iterations)]
-    old_logprobs = _old_logprobs(policy, rows, selections, spec) if len(selections) > 1 else None
-    stats = []
+    drawn = time.monotonic()
+    old_logprobs = _old_logprobs(policy, batch.rows(live), selections, spec) if len(selections) > 1 else None
+    ready = time.monotonic()
+    stats: list[UpdateStats] = []
     for selection in selections:
         stats.append(
             update_step(
@@ -194,6 +196,8 @@ def update_on_batch(
             )
         )
         on_step()
+    stats[0].metrics["timing_s/update"] += ready - started  # what was done once for all steps counts with the first
+    stats[0].metrics["timing_s/forward_backward"] += ready - drawn
     return stats
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from nat_core.model import Policy
+from nat_core.model import Policy, switch_dropout_off
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,27 @@ def generate(
     results: list[list[Completion]] = [[] for _ in prompts]
     config = _generation_config(policy, max_completion_length, temperature)
     devices = [policy.device] if policy.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), _sampling_mode(policy):
         torch.manual_seed(seed)
         for start in range(0, len(jobs), max_batch_size):
             batch = jobs[start : start + max_batch_size]
             for i, completion in zip(batch, _generate_batch(policy, [prompts[i] for i in batch], config), strict=True):
                 results[i].append(completion)
     return results
+
+
+@contextmanager
+def _sampling_mode(policy: Policy) -> Iterator[None]:
+    """Evaluation mode and the policy's precision; in training mode gradient checkpointing switches the cache off."""
+    was_training = policy.model.training
+    policy.model.eval()
+    try:
+        with policy.autocast():
+            yield
+    finally:
+        if was_training:
+            policy.model.train()
+            switch_dropout_off(policy.model)
 
 
 def _generation_config(policy: Policy, max_completion_length: int, temperature: float | None) -> GenerationConfig:

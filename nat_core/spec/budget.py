@@ -107,7 +107,7 @@ class CompletionsBudget(Budget):
     @property
     def label(self) -> str:
         weighting = "" if self.weighting == "advantage" else f" · {self.weighting}"
-        return f"completions · {_share(self.fraction)}{weighting}"
+        return f"completions · {_share(self.fraction)}{weighting}{_floor(self.floor)}"
 
 
 class ImportanceBudget(Budget):
@@ -119,7 +119,7 @@ class ImportanceBudget(Budget):
 
     @property
     def label(self) -> str:
-        return f"importance · {_share(self.fraction)}"
+        return f"importance · {_share(self.fraction)}{_floor(self.floor)}"
 
 
 class TopSurprisalBudget(Budget):
@@ -158,6 +158,10 @@ BudgetSpec = Annotated[
 ]
 
 _SHARES = {0.5: "½", 0.25: "¼", 0.75: "¾", 0.125: "⅛", 0.375: "⅜", 0.625: "⅝", 0.875: "⅞"}
+
+
+def _floor(floor: float) -> str:
+    return "" if floor == 0.2 else f" · floor {floor:g}"
 
 
 def _share(fraction: float) -> str:

@@ -26,7 +26,10 @@ class ModelSpec(Section):
     revision: str | None = Field(
         None, max_length=100, description="Hub revision (branch, tag or commit) to pin; ignored for directories."
     )
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights and of the forward pass.")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Type of the passes; weights and optimizer stay float32, so that small learning rates move them.",
+    )
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
         "sdpa", description="Attention kernel that transformers uses."
     )
@@ -142,7 +145,10 @@ class RolloutSpec(Section):
     num_generations: int = Field(8, ge=2, le=1024, description="Completions per prompt: the group size G.")
     max_completion_length: int = Field(256, ge=1, le=131_072, description="Longest completion, in tokens.")
     max_prompt_length: int = Field(
-        2048, ge=1, le=131_072, description="Longest prompt, in tokens; a longer one is an error before training."
+        2048,
+        ge=1,
+        le=131_072,
+        description="Longest prompt, in tokens; a longer one ends the run with an error that names it.",
     )
     temperature: float = Field(1.0, gt=0, le=10, description="Sampling temperature; log-probabilities use it too.")
     max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one call.")
@@ -183,7 +189,7 @@ class OptimSpec(Section):
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="Learning rate after warm-up: constant, or falling to 0 at the last step."
     )
-    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from 0.")
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises to its peak.")
     weight_decay: float = Field(0.0, ge=0, le=10, description="Decoupled weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the squared gradient's running mean.")

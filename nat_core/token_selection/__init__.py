@@ -7,7 +7,7 @@ on anything the step's own gradient changes. `truncate` and `top_surprisal` are 
 they keep or drop for sure and are not reweighted.
 
 Positions count from 1 in the maths, from 0 in tensors. Adding a selector: a budget class in
-`spec.py`, one function in `prefix`, `single` or `whole`, one row of `SELECTORS` here.
+`spec/budget.py`, one function in `prefix`, `single` or `whole`, one row of `SELECTORS` here.
 """
 
 from __future__ import annotations

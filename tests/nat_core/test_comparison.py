@@ -149,6 +149,29 @@ def test_a_family_cannot_spend_its_share_and_hand_it_on() -> None:
     assert passing_cells(experiment, {1: 0.001, 2: 0.9, 3: 0.02}) == {1}
 
 
+def test_a_smaller_budget_waits_for_the_larger_one() -> None:
+    """p = 1 is what a cell without enough pairs has."""
+    experiment = spec(
+        2, {"selector": "full"}, {"selector": "rpc", "fraction": 0.75}, {"selector": "rpc", "fraction": 0.5}
+    )
+    assert passing_cells(experiment, {1: 1.0, 2: 0.001}) == set()
+
+
+def test_exactly_equal_accuracies_prove_nothing() -> None:
+    """Nothing learnt anywhere, not a token trained on: no claim, and no crash over savings of nothing."""
+    outcomes = [run(cell, seed, 0.0, tokens_selected=0.0) for cell in range(4) for seed in range(3)]
+    found = compare(spec(3), outcomes)
+    assert found.best_cell is None and found.cells[1].verdict is Verdict.INCONCLUSIVE
+    assert "tokens_selected" not in found.cells[1].savings
+
+
+def test_tokens_saved_are_counted_not_shares() -> None:
+    """Completions that grew longer eat up what a smaller share saves."""
+    outcomes = [run(0, 0, 0.8), run(1, 0, 0.8, tokens_generated=2000.0, tokens_selected=1000.0)]
+    cell = compare(spec(1), outcomes).cells[1]
+    assert cell.savings["tokens_selected"].mean == 0 and cell.fraction is not None and cell.fraction.mean == 0.5
+
+
 def test_different_hardware_and_neighbours_are_warned_of() -> None:
     outcomes = [
         run(0, 0, 0.8, hardware={"device": "cpu", "cpu": "A", "neighbours": 1}),

@@ -62,6 +62,7 @@ def test_template_and_fields_shape_the_prompt(tmp_path: Path) -> None:
         ),
         ([{"question": "  ", "answer": "a"}], r"line 1 has no text under 'question'"),
         (["[" * 100_000], r"line 1 is not valid JSON \(nested too deeply\)"),
+        (['{"question": ' + "9" * 5000 + "}"], r"line 1 is not valid JSON"),
         ([""], r"holds no rows"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 from nat_core.data import Example
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.errors import ModelError
-from nat_core.model import load_policy
-from nat_core.spec import ModelSpec, ResourcesSpec
-from tests.nat_core.builders import save_tiny_model
+from nat_core.microbatch import plan_microbatches
+from nat_core.model import Policy, load_policy
+from nat_core.rollout.hf import generate
+from nat_core.spec import FullBudget, ModelSpec, ResourcesSpec
+from nat_core.token_selection import select_tokens
+from nat_core.update import kept_logprobs
+from tests.nat_core.builders import run_spec, save_tiny_model
 
 SHAPE = {
     "vocab_size": 60, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -55,6 +60,60 @@ def test_a_folder_that_is_no_model_says_why(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         load_policy(ModelSpec(path=str(tmp_path)), CPU)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("model.safetensors", b"\x08\0\0\0\0\0\0\0{}"), ("tokenizer.json", b"{}"), ("config.json", b"[]")],
+)
+def test_damaged_files_are_a_model_error(tmp_path: Path, name: str, content: bytes) -> None:
+    save_tiny_model(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_policy(ModelSpec(path=str(tmp_path)), CPU)
+
+
+def largest_gap(policy: Policy) -> float:
+    """Between the log-probabilities noted while sampling and those of the update's own pass."""
+    prompt = [5, 6, 7]
+    (group,) = generate(
+        policy, [prompt], num_samples=6, max_completion_length=10, temperature=1.0, max_batch_size=6, seed=0
+    )
+    spec, gaps = run_spec(), []
+    for completion in group:
+        ids = torch.tensor(completion.ids)
+        selection = select_tokens(FullBudget(), torch.tensor([len(ids)]), generator=torch.Generator())
+        (micro,) = plan_microbatches([torch.tensor(prompt)], [ids], selection, spec.resources)
+        with torch.no_grad():
+            logprobs, _ = kept_logprobs(policy, micro, selection.keep, spec)
+        gaps.append(float((logprobs[0] - torch.tensor(completion.logprobs)).abs().max()))
+    return max(gaps)
+
+
+def test_tokens_are_sampled_from_the_distribution_that_is_trained(tmp_path: Path) -> None:
+    """Whatever the model's own generation defaults say, and with gradient checkpointing too."""
+    save_tiny_model(tmp_path)
+    defaults = {"eos_token_id": [1, 3], "repetition_penalty": 1.5, "min_p": 0.3, "suppress_tokens": [9], "top_k": 2}
+    (tmp_path / "generation_config.json").write_text(json.dumps(defaults))
+    plain = load_policy(ModelSpec(path=str(tmp_path)), CPU)
+    assert plain.eos_ids == {1, 3}
+    assert largest_gap(plain) < 1e-4
+    checkpointed = load_policy(ModelSpec(path=str(tmp_path), gradient_checkpointing=True), CPU)
+    assert largest_gap(checkpointed) < 1e-4 and checkpointed.model.training
+
+
+def test_bfloat16_passes_keep_float32_weights_that_small_steps_can_move() -> None:
+    policy = load_policy(ModelSpec(dtype="bfloat16"), CPU)
+    assert {parameter.dtype for parameter in policy.parameters} == {torch.float32}
+    hidden = policy.hidden_states(torch.tensor([[5, 6, 7]]))
+    assert policy.head(hidden[0]).dtype == torch.bfloat16
+    assert largest_gap(policy) < 0.1
+    before = [parameter.detach().clone() for parameter in policy.parameters]
+    optimizer = torch.optim.AdamW(policy.parameters, lr=1e-6, weight_decay=0.0)
+    policy.head(hidden[0]).float().logsumexp(-1).sum().backward()
+    optimizer.step()
+    moved = torch.cat([(a != b.detach()).flatten() for a, b in zip(before, policy.parameters, strict=True)])
+    assert float(moved.float().mean()) > 0.5
 
 
 def test_a_chat_template_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nat_core.errors import ModelError, SpecError
+from nat_core.errors import DataError, ModelError, SpecError
 from nat_core.preflight import check_experiment, check_run
 from nat_core.spec import (
     ExperimentSpec,
@@ -121,8 +121,22 @@ def test_preflight_finds_a_model_that_is_not_there(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="no such directory") as caught:
             check_run(parse_run_spec({"model": {"path": path}}))
         assert caught.value.faults[0].pointer == "/model/path"
+    for path in ("x" * 400, "~nobody-of-that-name/x", "a\0b"):
+        with pytest.raises(ModelError):
+            check_run(parse_run_spec({"model": {"path": path}}))
     with pytest.raises(ModelError, match="without config"):
         check_run(parse_run_spec({"model": {"path": str(tmp_path)}}))
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "a\0b", "x" * 400])
+def test_preflight_of_an_impossible_data_path_is_a_sentence(path: str) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        check_run(parse_run_spec({"data": {"type": "jsonl", "path": path}}))
+
+
+def test_budgets_that_differ_in_their_floor_are_two_budgets() -> None:
+    budgets = [{"selector": "completions", "floor": floor} for floor in (0.1, 0.2)]
+    assert len(parse_experiment_spec({"name": "x", "budgets": budgets}).expand()) == 2
 
 
 def test_preflight_of_an_experiment_points_into_its_base(tmp_path: Path) -> None:
