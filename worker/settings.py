@@ -23,7 +23,7 @@ class WorkerSettings:
     tail_s: float = 0.25
     resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
     stop_grace_s: float = 120.0  # a stopped trainer finishes its step and writes a checkpoint
-    shutdown_grace_s: float = 5.0  # the worker itself was told to go
+    shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go
 
     @property
     def runs(self) -> Path:
@@ -55,6 +55,7 @@ class WorkerSettings:
             token=_token(env),
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
+            shutdown_grace_s=_seconds("NATLAB_SHUTDOWN_GRACE_S", env.get("NATLAB_SHUTDOWN_GRACE_S") or "5"),
         )
 
 

@@ -23,6 +23,7 @@ from worker.trainer import TRAINER, Ending, TrainerProcess
 log = logging.getLogger(__name__)
 
 _STORED_WAIT_S = 120.0  # for the server to store the last events, before the run is called finished
+_LEAVING_STORED_WAIT_S = 10.0  # the same, at most, when the worker was told to go
 _FAREWELL_S = 0.5  # from a trainer's last event to its exit
 _RETRY_S = 1.0
 T = TypeVar("T")
@@ -186,7 +187,8 @@ class _Watch:
 
     def _hand_over_the_rest(self) -> None:
         """Until the server has stored every event, so that a finished run is a complete one."""
-        wait_s = self._settings.shutdown_grace_s / 2 if self._leaving.is_set() else _STORED_WAIT_S
+        leaving_wait_s = min(self._settings.shutdown_grace_s / 2, _LEAVING_STORED_WAIT_S)
+        wait_s = leaving_wait_s if self._leaving.is_set() else _STORED_WAIT_S
         give_up_at = time.monotonic() + wait_s
         while not self._evicted:
             self._relay.pump()

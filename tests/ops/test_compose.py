@@ -72,6 +72,25 @@ def test_the_worker_reserves_the_gpus_and_everything_kept_lies_in_named_volumes(
     assert {"redis-data", "natlab-home", "huggingface-cache"} == COMPOSE["volumes"].keys()
 
 
+def test_the_worker_s_trainer_gets_most_of_the_time_that_a_stop_may_take() -> None:
+    worker = SERVICES["worker"]
+    grace = float(worker["environment"]["NATLAB_SHUTDOWN_GRACE_S"])
+    minutes = re.fullmatch(r"(\d+)m", worker["stop_grace_period"])
+    assert minutes is not None
+    assert 120 <= grace <= 60 * int(minutes[1]) - 30  # the last events are handed over, and the end is told
+
+
+def test_the_recipe_at_the_top_is_the_one_in_the_documentation() -> None:
+    def commands(text: str) -> list[str]:
+        return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
+
+    head = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8").partition("\nx-")[0]
+    recipe = commands("\n".join(line[4:] for line in head.splitlines() if line.startswith("#   ")))
+    documented = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    block = documented.split("## A GPU box with Docker Compose", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
+    assert recipe and recipe == commands(block)[: len(recipe)]
+
+
 def test_dockerfile_makes_what_the_file_builds() -> None:
     lines = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     stages: dict[str, list[str]] = {}

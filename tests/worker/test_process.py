@@ -104,6 +104,7 @@ def test_two_workers_share_the_queue_under_two_names(start: Start, api: Api) -> 
         ({"NATLAB_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "NATLAB_REDIS_URL is 'redis://:***@127.0.0.1:1/0'"),
         ({"NATLAB_SERVER_URL": "server:8300"}, "NATLAB_SERVER_URL is 'server:8300'"),
         ({"NATLAB_HEARTBEAT_S": "soon"}, "NATLAB_HEARTBEAT_S is 'soon'"),
+        ({"NATLAB_SHUTDOWN_GRACE_S": "-1"}, "NATLAB_SHUTDOWN_GRACE_S is '-1'"),
         ({"NATLAB_HOME": "/proc/nowhere"}, "NATLAB_HOME is '/proc/nowhere'"),
     ],
 )
@@ -124,6 +125,16 @@ def test_worker_with_a_wrong_token_says_so(start: Start, settings: Settings, red
         process = start(NATLAB_SERVER_URL=url, NATLAB_TOKEN="wrong")
         assert process.wait(20) == 2
         assert process.stderr is not None and "needs its token" in process.stderr.read()
+
+
+def test_the_environment_says_how_long_a_trainer_has_when_its_worker_must_go(
+    start: Start, api: Api, settings: Settings
+) -> None:
+    process = start(FAKE_MODE="deaf", FAKE_STEP_S="30", NATLAB_SHUTDOWN_GRACE_S="0.2")
+    trainer = pid_of_trainer(settings, api.one_run())
+    process.terminate()
+    assert process.wait(4.5) == 0  # the default alone would be 5 s
+    assert_gone(trainer)
 
 
 def test_a_proxy_in_the_environment_is_not_asked_for_the_server(start: Start, api: Api) -> None:
