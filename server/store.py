@@ -1,10 +1,12 @@
 """What the API and the pages read and write: experiments, runs, workers.
 
-Every method is one transaction. What changed is told to the hub after the commit, never before.
+Every method is one transaction. What changed is told to the hub after the commit, never before, and what
+a deleted run holds on disk goes after it too: a folder cannot be rolled back.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,16 +26,18 @@ from server.ids import new_id
 from server.settings import Settings
 from server.tables import EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
+log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
 
 
 @dataclass
 class Changes:
-    """What one transaction changed: runs to tell about, those with new metrics, and whether rows are gone."""
+    """What one transaction changed: runs to tell about, those with new metrics, and what is gone."""
 
     run_ids: set[str] = field(default_factory=set)
     with_metrics: set[str] = field(default_factory=set)
     removed: bool = False
+    removed_runs: list[str] = field(default_factory=list)
 
 
 class Store:
@@ -116,10 +120,9 @@ class Store:
         with self.change() as (session, changes):
             row = experiment_row(session, experiment_id)
             runs = runs_of(session, experiment_id)
-            for run in runs:  # all of them before the first folder goes
-                _demand_finished(run)
             for run in runs:
-                self._remove_run(session, run)
+                _demand_finished(run)
+                _remove_run(session, changes, run)
             session.delete(row)
             changes.removed = True
 
@@ -170,8 +173,7 @@ class Store:
         with self.change() as (session, changes):
             run = run_row(session, run_id)
             _demand_finished(run)
-            self._remove_run(session, run)
-            changes.removed = True
+            _remove_run(session, changes, run)
 
     def metric_series(
         self,
@@ -221,11 +223,13 @@ class Store:
 
     @contextmanager
     def change(self) -> Iterator[tuple[Session, Changes]]:
-        """A write transaction; the hub hears of its `Changes` once it is committed."""
+        """A write transaction; once it is committed the hub hears of its `Changes` and removed runs' folders go."""
         changes = Changes()
         with self.db.write() as session:
             yield session, changes
         self._tell(changes)
+        for run_id in changes.removed_runs:
+            self._remove_folder(run_id)
 
     def _tell(self, changes: Changes) -> None:
         if changes.removed:
@@ -240,11 +244,12 @@ class Store:
                     data = f'{{"run_id":"{row.id}","experiment_id":"{row.experiment_id}","step":{row.step}}}'
                     self._hub.publish(Message("metrics", data, row.experiment_id, row.id))
 
-    def _remove_run(self, session: Session, run: RunRow) -> None:
-        folders.remove_run_folder(self.settings.runs, run.id)
-        session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
-        session.delete(run)
-        session.flush()
+    def _remove_folder(self, run_id: str) -> None:
+        try:
+            folders.remove_run_folder(self.settings.runs, run_id)
+        except OSError as error:
+            folder = folders.run_folder(self.settings.runs, run_id)
+            log.error("%s is deleted, but its folder %s could not be removed (%s); remove it", run_id, folder, error)
 
 
 def experiment_row(session: Session, experiment_id: str) -> ExperimentRow:
@@ -269,6 +274,14 @@ def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
 def _demand_finished(run: RunRow) -> None:
     if not RunState(run.state).is_final:
         raise NotFinishedError(f"run {run.id} is {run.state}, but only a finished run can be deleted; stop it first")
+
+
+def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
+    session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
+    session.delete(run)
+    session.flush()
+    changes.removed = True
+    changes.removed_runs.append(run.id)
 
 
 def _runs_at_work(session: Session) -> dict[str, str]:

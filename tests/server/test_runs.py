@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import event
+from sqlmodel import Session
 
 from nat_core.records import TRANSITIONS, RunState
 from server.errors import ConflictError, IllegalTransitionError, NotFoundError
@@ -215,6 +217,37 @@ def test_delete_removes_a_link_and_not_what_it_points_to(api: Api, settings: Set
     (settings.runs / run_id).symlink_to(outside)
     api.call("DELETE", f"/runs/{run_id}")
     assert not (settings.runs / run_id).is_symlink() and (outside / "precious").read_text() == "stays"
+
+
+def test_delete_leaves_the_folder_when_the_rows_stay(api: Api, settings: Settings, app: FastAPI) -> None:
+    run_id = api.one_run()
+    api.call("POST", f"/runs/{run_id}/stop")
+    (settings.runs / run_id).mkdir(parents=True)
+
+    def disk_is_full(_session: Session) -> None:
+        raise OSError("no space left")
+
+    event.listen(Session, "before_commit", disk_is_full)
+    try:
+        with pytest.raises(OSError, match="no space left"):
+            app.state.store.delete_run(run_id)
+    finally:
+        event.remove(Session, "before_commit", disk_is_full)
+    assert row_counts(app)["run"] == 1 and (settings.runs / run_id).is_dir()
+
+
+def test_delete_is_done_when_the_folder_cannot_be_removed_and_the_log_names_it(
+    api: Api, settings: Settings, app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = api.launch()
+    first, second = (settings.runs / run["id"] for run in record["runs"])
+    api.call("POST", f"/experiments/{record['id']}/stop")
+    second.mkdir(parents=True)
+    first.write_text("a file, which is not what a folder's removal expects")
+    api.call("DELETE", f"/experiments/{record['id']}")
+    assert row_counts(app)["run"] == 0 and not second.exists()
+    (said,) = [line.getMessage() for line in caplog.records if line.name == "server.store"]
+    assert str(first) in said and "could not be removed" in said
 
 
 @pytest.mark.parametrize("name", ["..", "../..", "..%2f..%2fhome", "%2e%2e", "/etc", "run-../x", "run-0000000000"])
