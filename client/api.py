@@ -200,17 +200,21 @@ def default_token() -> str | None:
     """`NATLAB_TOKEN`, else what stands in the file `NATLAB_TOKEN_FILE`, else None.
 
     Raises:
-        ClientError: when the file cannot be read.
+        ClientError: when the file cannot be read, is empty or is no text, or holds what a header cannot carry.
     """
-    path = os.environ.get("NATLAB_TOKEN_FILE")
-    if os.environ.get("NATLAB_TOKEN") or not path:
-        return os.environ.get("NATLAB_TOKEN") or None
-    try:
-        return Path(path).read_text(encoding="utf-8").strip() or None
-    except OSError as error:
-        raise ClientError(
-            f"NATLAB_TOKEN_FILE is {path}, which cannot be read ({error.strerror}); correct the path"
-        ) from None
+    token, path = os.environ.get("NATLAB_TOKEN"), os.environ.get("NATLAB_TOKEN_FILE")
+    if not token and path:
+        try:
+            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError, RuntimeError) as error:  # RuntimeError: ~ of nobody
+            raise ClientError(
+                f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
+            ) from None
+        if not token:
+            raise ClientError(f"NATLAB_TOKEN_FILE is {path!r}, which is empty; write the token into it")
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ClientError("NATLAB_TOKEN holds characters that a header cannot carry; use letters and digits")
+    return token or None
 
 
 def _problem(response: httpx.Response) -> Problem:

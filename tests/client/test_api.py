@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client.api import ApiError, ClientError, NatLab, ServerUnreachable
+from client.api import ApiError, ClientError, NatLab, ServerUnreachable, default_token
 from nat_core.records import ExperimentRecord, RunState
 from nat_core.spec import demo_experiment
 from tests.client.builders import a_comparison, a_run, an_experiment
@@ -106,8 +106,33 @@ def test_token_comes_from_the_environment_or_its_file(monkeypatch: pytest.Monkey
 
 def test_a_token_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NATLAB_TOKEN_FILE", str(tmp_path / "token"))
-    with pytest.raises(ClientError, match=r"NATLAB_TOKEN_FILE is .*token, which cannot be read"):
+    with pytest.raises(ClientError, match=r"NATLAB_TOKEN_FILE is .*token', which cannot be read"):
         NatLab()
+
+
+def test_a_token_file_is_found_in_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("at-home\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NATLAB_TOKEN_FILE", "~/token")
+    assert default_token() == "at-home"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x7fELF\xff\xfe\x00", "token', which cannot be read"),
+        (b"\n", "token', which is empty"),
+        (b"two\nlines", "characters that a header cannot carry"),
+    ],
+)
+def test_a_token_file_that_holds_no_token_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, words: str
+) -> None:
+    (tmp_path / "token").write_bytes(content)
+    monkeypatch.setenv("NATLAB_TOKEN_FILE", str(tmp_path / "token"))
+    with pytest.raises(ClientError) as caught:
+        NatLab()
+    assert words in caught.value.message and "\n" not in caught.value.message
 
 
 def test_a_server_that_is_away_is_named_with_the_remedy() -> None:
