@@ -81,13 +81,14 @@ def experiments(
 ) -> str:
     page = store.list_experiments(archived=archived, limit=_PAGE_SIZE, cursor=cursor)
     answers = {experiment.id: _comparison(store, experiment).headline for experiment in page.items}
-    return experiments_page(page, answers, archived, here=_here(request), server_url=str(request.base_url).rstrip("/"))
+    url = str(request.base_url).rstrip("/")
+    return experiments_page(page, answers, archived, _here(request), url, store.settings.token is not None)
 
 
 @router.get("/experiments/new")
 def launch(store: StoreDep, clone: Annotated[str | None, Query(max_length=40)] = None) -> str:
     cloned = store.get_experiment(clone) if clone else None
-    return launch_page(cloned.spec if cloned else demo_experiment(), cloned)
+    return launch_page(cloned.spec if cloned else demo_experiment(), cloned, store.settings.token is not None)
 
 
 @router.get("/experiments/{experiment_id}")

@@ -17,13 +17,19 @@ from web.templating import render
 from web.tokens import SampleChoice
 
 TABS = {"overview": "Overview", "tokens": "Tokens", "logs": "Logs", "config": "Config"}
+TOKEN_HEADER = "Authorization: Bearer $NATLAB_TOKEN"
 X_WORDS = {"step": "step", "tokens_selected": "tokens trained on", "update_s": "update seconds"}
 
 
 def experiments_page(
-    page: Page[ExperimentRecord], answers: Mapping[str, str], archived: bool, here: str, server_url: str
+    page: Page[ExperimentRecord],
+    answers: Mapping[str, str],
+    archived: bool,
+    here: str,
+    server_url: str,
+    with_token: bool = False,
 ) -> str:
-    """The table of experiments. `answers` holds each one's headline."""
+    """The table of experiments. `answers` holds each one's headline; `with_token` where the server wants one."""
     rows = [
         {"experiment": item, "answer": answers[item.id], "progress": views.experiment_progress(item)}
         for item in page.items
@@ -35,12 +41,12 @@ def experiments_page(
         archived=archived,
         here=here,
         next_cursor=page.next_cursor,
-        curl=launch_command(server_url),
+        curl=launch_command(server_url, with_token),
     )
 
 
-def launch_command(server_url: str) -> str:
-    """The demo's launch as one command."""
+def launch_command(server_url: str, with_token: bool = False) -> str:
+    """The demo's launch as one command; the token itself stays in the reader's shell."""
     demo = demo_experiment()
     budgets = [
         {"selector": budget.selector, **budget.model_dump(mode="json", exclude_unset=True)} for budget in demo.budgets
@@ -53,7 +59,9 @@ def launch_command(server_url: str) -> str:
     }
     lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in parts.items()]
     body = ("{" + ",\n ".join(lines) + "}").replace("'", "'\\''")
-    return f"curl -X POST {server_url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n  -d '{body}'"
+    headers = ["'Content-Type: application/json'"] + ([f'"{TOKEN_HEADER}"'] if with_token else [])
+    options = [f"-H {header}" for header in headers] + [f"-d '{body}'"]
+    return " \\\n  ".join([f"curl -X POST {server_url}/api/v1/experiments", *options])
 
 
 def experiment_page(experiment: ExperimentRecord, comparison: Comparison) -> str:
@@ -117,10 +125,15 @@ def run_page(
     )
 
 
-def launch_page(spec: ExperimentSpec, cloned_from: ExperimentRecord | None) -> str:
-    """The launch form, filled with a spec."""
+def launch_page(spec: ExperimentSpec, cloned_from: ExperimentRecord | None, with_token: bool = False) -> str:
+    """The launch form, filled with a spec; `with_token` where the server wants one."""
     return render(
-        "launch.html", section="experiments", form=launch_form(spec), data_types=DATA_TYPES, cloned_from=cloned_from
+        "launch.html",
+        section="experiments",
+        form=launch_form(spec),
+        data_types=DATA_TYPES,
+        cloned_from=cloned_from,
+        token_header=TOKEN_HEADER if with_token else "",
     )
 
 

@@ -346,6 +346,19 @@ def test_launching_sends_what_the_form_shows(site: Site, page: Page) -> None:
     expect(page.get_by_test_id("budget-row").nth(3).get_by_label("baseline")).to_be_checked()
 
 
+def test_the_form_s_command_takes_the_token_from_the_shell(browser: Browser, page: Page, tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock", token="s3cret"))
+    with served(app) as url:
+        page.goto(f"{url}/?token=s3cret")
+        page.goto(f"{url}/experiments/new")
+        command = page.locator("#launch .copyable pre")
+        start = f"curl -X POST {url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n"
+        assert (command.text_content() or "").startswith(
+            f'{start}  -H "Authorization: Bearer $NATLAB_TOKEN" \\\n  -d \'{{'
+        )
+        assert "s3cret" not in page.content()
+
+
 def test_a_queue_that_is_away_is_said_and_nothing_is_stored(browser: Browser, page: Page, tmp_path: Path) -> None:
     app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock"))
     with served(app) as url:

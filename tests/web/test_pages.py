@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -12,6 +13,8 @@ from fastapi.testclient import TestClient
 from nat_core.events import METRICS
 from nat_core.spec import parse_experiment_spec
 from server.life import RunLife
+from server.main import create_app
+from server.settings import Settings
 from server.store import Store
 from tests.web.building import finished_experiment, launch, small_spec, train
 from web import views
@@ -42,6 +45,21 @@ def test_the_empty_listing_says_what_to_do_and_its_command_launches_the_demo(cli
     spec = parse_experiment_spec(json.loads(command.split("-d '", 1)[1].rstrip("'")))
     assert len(spec.budgets) == 4 and spec.base.optim.learning_rate == 1e-4
     assert "Nothing archived" in client.get("/experiments?archived=true").text
+
+
+def test_commands_carry_the_name_of_the_token_s_variable_where_one_is_needed(
+    client: TestClient, tmp_path: Path
+) -> None:
+    header = "Authorization: Bearer $NATLAB_TOKEN"
+    assert header not in client.get("/experiments").text + client.get("/experiments/new").text
+    locked = create_app(Settings(home=tmp_path / "locked", token="s3cret-t0ken"))
+    browser = TestClient(locked, base_url="http://127.0.0.1:8300")
+    browser.get("/?token=s3cret-t0ken")
+    listing, form = browser.get("/experiments").text, browser.get("/experiments/new").text
+    locked.state.broker.close()
+    locked.state.store.close()
+    assert f'-H "{header}"' in unescape(listing) and f'data-token-header="{header}"' in form
+    assert "s3cret" not in listing + form
 
 
 def test_listing_answers_first(client: TestClient, store: Store) -> None:
@@ -139,9 +157,7 @@ def test_experiment_figures_are_the_ones_asked_for(client: TestClient, store: St
     assert tokens["caption"].startswith("by tokens trained on")
 
 
-def test_an_archived_run_leaves_the_answer_the_listing_and_the_curves_at_once(
-    client: TestClient, store: Store
-) -> None:
+def test_an_archived_run_leaves_the_answer_the_listing_and_the_curves_at_once(client: TestClient, store: Store) -> None:
     experiment = finished_experiment(store, small_spec(seeds=(0, 1)))
     page, figures = f"/experiments/{experiment.id}", f"/experiments/{experiment.id}/figures.json?names=reward"
 

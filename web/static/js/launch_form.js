@@ -67,7 +67,10 @@ function showPlan() {
   document.getElementById("plan").textContent = `${many(b, "budget")} × ${many(s, "seed")} = ${many(b * s, "run")}`;
   const body = JSON.stringify(spec, null, 2).replaceAll("'", "'\\''");
   const url = new URL(form.dataset.action, location.href);
-  form.querySelector(".copyable pre").textContent = `curl -X POST ${url} \\\n  -H 'Content-Type: application/json' \\\n  -d '${body}'`;
+  const { tokenHeader } = form.dataset; // names a variable of the reader's shell, hence the other quotes
+  const headers = ["'Content-Type: application/json'", ...(tokenHeader ? [`"${tokenHeader}"`] : [])];
+  const options = [...headers.map((header) => `-H ${header}`), `-d '${body}'`];
+  form.querySelector(".copyable pre").textContent = [`curl -X POST ${url}`, ...options].join(" \\\n  ");
 }
 
 function clearFaults() {
