@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -60,6 +62,14 @@ def batch(
         advantages=torch.tensor(advantages, dtype=torch.float64),
         truncated=torch.tensor(truncated or [False] * len(lengths)),
     )
+
+
+OUR_ROWS = Path(__file__).parents[1] / "data" / "gsm8k" / "train.jsonl"
+WHOLE_SETS = Path(os.environ.get("NATLAB_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
+needs_whole_gsm8k = pytest.mark.skipif(
+    not (WHOLE_SETS / "gsm8k" / "train.jsonl").is_file(),
+    reason=f"whole GSM8K missing: put train.jsonl and test.jsonl into {WHOLE_SETS}/gsm8k or set NATLAB_DATA_DIR",
+)
 
 
 def run_spec(**sections: object) -> RunSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from nat_core.data import Example, open_source, read_jsonl
 from nat_core.demo.task import Chain, random_chain
 from nat_core.errors import DataError
 from nat_core.spec import DemoArithmetic, JsonlData
-
-OUR_ROWS = Path(__file__).parents[1] / "data" / "gsm8k" / "train.jsonl"
-WHOLE_SETS = Path(os.environ.get("NATLAB_DATA_DIR", Path(__file__).parents[2].parent / "shared" / "data"))
+from tests.nat_core.builders import OUR_ROWS, WHOLE_SETS, needs_whole_gsm8k
 
 
 def write(path: Path, *lines: object) -> str:
@@ -101,10 +98,7 @@ def test_our_gsm8k_rows_read_like_the_real_ones() -> None:
     assert len(examples) >= 8 and all("####" in example.answer for example in examples)
 
 
-@pytest.mark.skipif(
-    not (WHOLE_SETS / "gsm8k").is_dir(),
-    reason=f"whole GSM8K missing: put train.jsonl and test.jsonl into {WHOLE_SETS}/gsm8k or set NATLAB_DATA_DIR",
-)
+@needs_whole_gsm8k
 def test_whole_gsm8k_reads() -> None:
     train, test = (str(WHOLE_SETS / "gsm8k" / name) for name in ("train.jsonl", "test.jsonl"))
     source = open_source(JsonlData(path=train, evaluation_path=test), 100)

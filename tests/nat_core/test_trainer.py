@@ -27,9 +27,7 @@ from nat_core.events import (
 from nat_core.spec import RunSpec
 from nat_core.trainer import Trainer, TrainResult, combined, stream_seed
 from nat_core.update import UpdateStats
-from tests.nat_core.builders import run_spec, save_tiny_model
-
-OUR_ROWS = Path(__file__).parents[1] / "data" / "gsm8k" / "train.jsonl"
+from tests.nat_core.builders import OUR_ROWS, WHOLE_SETS, needs_whole_gsm8k, run_spec, save_tiny_model
 
 
 def demo_spec(**changes: object) -> RunSpec:
@@ -182,12 +180,17 @@ def real_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
 
 
-def test_a_model_directory_and_gsm8k_rows_train_two_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "rows",
+    [OUR_ROWS, pytest.param(WHOLE_SETS / "gsm8k" / "train.jsonl", marks=needs_whole_gsm8k)],
+    ids=["our rows", "whole GSM8K"],
+)
+def test_a_model_directory_and_gsm8k_rows_train_two_steps(rows: Path, tmp_path: Path) -> None:
     texts = [" ".join(json.loads(line).values()) for line in OUR_ROWS.read_text().splitlines()]
     model = save_tiny_model(tmp_path / "model", real_tokenizer(texts))
     spec = run_spec(
         model={"path": str(model)},
-        data={"type": "jsonl", "path": str(OUR_ROWS), "prompt_template": "Question: {prompt}\nAnswer:"},
+        data={"type": "jsonl", "path": str(rows), "prompt_template": "Question: {prompt}\nAnswer:"},
         # A random model never finds the number; its last vowel is the reference's often enough to learn from.
         reward={"answer_pattern": "([aeiou])"},
         rollout={"num_prompts": 2, "num_generations": 8, "max_completion_length": 24},
