@@ -253,6 +253,7 @@ def test_tokens_are_read_by_keyboard(site: Site, page: Page) -> None:
     expect(position).to_have_text("1")
     page.get_by_role("link", name="Next sample").click()
     expect(page.locator("#h-sample")).to_have_text("Step 8 · sample 3 of 4")
+    page.wait_for_load_state("load")  # the text is there before the scripts are
     page.locator("select[name=step]").select_option("12")
     expect(page.locator("#h-sample")).to_have_text("Step 12 · sample 3 of 4")
 
