@@ -88,7 +88,7 @@ class Trainer:
         return result
 
     def _train(self) -> TrainResult:
-        self._set_up()
+        self.set_up()
         start = self._restore()
         self.reporter.step = start
         if start == 0:
@@ -98,7 +98,7 @@ class Trainer:
                 self._checkpoint()
                 return TrainResult("stopped", step)
             started = time.monotonic()
-            rollout = self._roll_out(step)
+            rollout = self.roll_out(step)
             sampled = time.monotonic()
             stats = self._update(rollout)
             self.reporter.step = step + 1
@@ -108,7 +108,8 @@ class Trainer:
 
     # --- set-up ---
 
-    def _set_up(self) -> None:
+    def set_up(self) -> None:
+        """Load and build everything a step needs, and report the start."""
         spec = self.spec
         if spec.resources.num_threads is not None:
             torch.set_num_threads(spec.resources.num_threads)
@@ -139,7 +140,8 @@ class Trainer:
 
     # --- one step ---
 
-    def _roll_out(self, step: int) -> Rollout:
+    def roll_out(self, step: int) -> Rollout:
+        """Sample and score the completions of a step (0-based)."""
         spec = self.spec.rollout
         examples = self.source.training_batch(self.spec.seed, step, spec.num_prompts)
         prompts = [self._encode(example) for example in examples]
