@@ -22,6 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from nat_core import hardware
+from nat_core.batch import CompletionBatch
 from nat_core.model import Policy
 from nat_core.spec import (
     BudgetSpec,
@@ -36,7 +37,7 @@ from nat_core.spec import (
     demo_experiment,
 )
 from nat_core.trainer import Trainer
-from nat_core.update import CompletionBatch, update_step
+from nat_core.update import update_step
 
 
 def budgets_at(fraction: float) -> list[BudgetSpec]:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from nat_core.errors import CheckpointError
 from nat_core.model import Policy
+from nat_core.token_selection import GradientMass
 
 _PREFIX = "step-"
 
@@ -38,6 +39,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
+    law_state: GradientMass,
     *,
     step: int,
     keep: int,
@@ -56,6 +58,7 @@ def save_checkpoint(
         "optimizer": scalars,
         "schedule": {key: value for key, value in schedule.state_dict().items() if _is_plain(value)},
         "generator": generator.get_state().tolist(),
+        "law_state": law_state.state_dict(),
     }
     (partial / "state.json").write_text(json.dumps(state))
     size = _seal(partial)
@@ -73,6 +76,7 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
+    law_state: GradientMass,
 ) -> int:
     """Restore everything `save_checkpoint` wrote; returns the number of steps done.
 
@@ -89,6 +93,7 @@ def load_checkpoint(
     optimizer.load_state_dict(_unflatten(load_file(path / "optimizer.safetensors"), state["optimizer"]))
     schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
     generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
+    law_state.load_state_dict(state["law_state"])
     return int(state["step"])
 
 

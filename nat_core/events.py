@@ -102,6 +102,20 @@ METRICS: dict[str, MetricInfo] = {
         Panel.BUDGET,
         "(sum of weights)^2 / sum of squared weights, of the number of kept tokens.",
     ),
+    "probe/cosine": _metric(
+        "Gradient cosine",
+        "cosine",
+        _H,
+        Panel.BUDGET,
+        "Mean cosine of two selections' gradients with the full gradient of the same batch, where probed.",
+    ),
+    "probe/relative_variance": _metric(
+        "Gradient variance",
+        "share",
+        _L,
+        Panel.BUDGET,
+        "Mean squared distance of two selections' gradients from the full one, of its squared length, where probed.",
+    ),
     # cost
     "timing_s/step": _metric("Step", "s", _L, Panel.COST, "Wall-clock time of the whole step, evaluation left out."),
     "timing_s/rollout": _metric("Rollout", "s", _L, Panel.COST, "Time to sample the completions."),
@@ -128,10 +142,28 @@ METRICS: dict[str, MetricInfo] = {
         "Entropy", "nats", _N, Panel.POLICY, "Estimated mean entropy of the next token over live completion tokens."
     ),
     "kl": _metric(
-        "KL", "nats", _N, Panel.POLICY, "Estimated mean k3 divergence from the initial policy over live tokens."
+        "KL",
+        "nats",
+        _N,
+        Panel.POLICY,
+        "Estimated mean divergence from the initial policy over live tokens, by the loss's estimator (k3 or k2).",
+    ),
+    "kl_k1": _metric(
+        "KL (k1)",
+        "nats",
+        _N,
+        Panel.POLICY,
+        "The same by the plain log-ratio: unbiased and noisier, and it may be negative.",
     ),
     "clip_ratio": _metric(
         "Clipped", "share", _N, Panel.POLICY, "Estimated share of live tokens whose ratio was clipped."
+    ),
+    "rollout_is_ratio": _metric(
+        "Rollout correction",
+        "ratio",
+        _N,
+        Panel.POLICY,
+        "Estimated mean truncated ratio of the trainer's to the rollout engine's probability over live tokens.",
     ),
     # completions
     "completions/mean_length": _metric(

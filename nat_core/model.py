@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nat_core.cost import TokenCost
 from nat_core.data import Example
 from nat_core.errors import Fault, ModelError
 from nat_core.preflight import DEMO_MODEL, check_model
@@ -54,6 +56,19 @@ class Policy:
         """Padding token: masked or causal-invisible wherever it stands, so any id will do."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None else min(self.eos_ids, default=0)
+
+    @cached_property
+    def token_cost(self) -> TokenCost:
+        """What a token costs to train on, counted from the weights: matrices, embeddings left out."""
+        trunk, config = self.model.get_decoder(), self.model.config.get_text_config()
+        embeddings = {id(module.weight) for module in trunk.modules() if isinstance(module, nn.Embedding)}
+        matrices = [p for p in trunk.parameters() if p.dim() >= 2 and id(p) not in embeddings]
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return TokenCost(
+            trunk_weights=sum(p.numel() for p in matrices),
+            attention_width=config.num_hidden_layers * config.num_attention_heads * head_dim,
+            head_weights=self.model.get_output_embeddings().weight.numel(),
+        )
 
     def autocast(self) -> torch.autocast:
         """The precision of every pass: weights stay float32, so that small learning rates still move them."""

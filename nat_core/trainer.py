@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 
 from nat_core import hardware
-from nat_core.advantage import group_advantages
+from nat_core.advantage import group_advantages, overlong_penalty
+from nat_core.batch import CompletionBatch
 from nat_core.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from nat_core.data import Example, open_source
 from nat_core.errors import Fault, NatlabError, SpecError
@@ -20,11 +21,14 @@ from nat_core.evaluate import evaluate
 from nat_core.events import CheckpointEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
+from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import build_verifier, score
 from nat_core.rollout.hf import Completion, generate
 from nat_core.spec import RunSpec
-from nat_core.update import CompletionBatch, UpdateStats, update_on_batch
+from nat_core.step_metrics import combined
+from nat_core.token_selection import GradientMass
+from nat_core.update import UpdateStats, update_on_batch
 
 Outcome = Literal["succeeded", "stopped", "failed"]
 
@@ -100,9 +104,13 @@ class Trainer:
             started = time.monotonic()
             rollout = self.roll_out(step)
             sampled = time.monotonic()
+            probed = self._probe(rollout, step)
+            ready = time.monotonic()
             stats = self._update(rollout)
             self.reporter.step = step + 1
-            self._report(rollout, stats, sampled - started, time.monotonic() - started)
+            rollout_s = sampled - started
+            metrics = combined([entry.metrics for entry in stats]) | probed
+            self._report(rollout, metrics, rollout_s, rollout_s + time.monotonic() - ready)
             self._after_step(rollout, stats)
         return TrainResult("succeeded", self.spec.steps)
 
@@ -122,6 +130,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.policy.parameters, spec.optim)
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
         self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))
+        self.law_state = GradientMass()
         self.reporter.emit(StateEvent, phase="started", hardware=hardware.describe(self.policy.device))
         parameters = sum(parameter.numel() for parameter in self.policy.model.parameters())
         self.reporter.emit(
@@ -134,7 +143,9 @@ class Trainer:
         checkpoints = list_checkpoints(self.run_dir / "checkpoints") if self.resume else []
         if not checkpoints:
             return 0
-        step = load_checkpoint(checkpoints[-1], self.policy, self.optimizer, self.schedule, self.generator)
+        step = load_checkpoint(
+            checkpoints[-1], self.policy, self.optimizer, self.schedule, self.generator, self.law_state
+        )
         self.reporter.emit(LogEvent, message=f"resumed from {checkpoints[-1].name}")
         return step
 
@@ -154,17 +165,19 @@ class Trainer:
             max_batch_size=spec.max_batch_size,
             seed=stream_seed(self.spec.seed, "rollout", step),
         )
-        rewards = torch.tensor(
+        scores = torch.tensor(
             [
                 [score(self.verifier, example.prompt, self.policy.decode(c.ids), example.answer) for c in group]
                 for example, group in zip(examples, groups, strict=True)
             ]
         )
+        lengths = torch.tensor([[len(completion.ids) for completion in group] for group in groups])
+        rewards = scores - overlong_penalty(lengths, spec.max_completion_length, self.spec.objective)
         completions = [completion for group in groups for completion in group]
         batch = CompletionBatch(
             prompts=[torch.tensor(ids) for ids in prompts for _ in range(spec.num_generations)],
             completions=[torch.tensor(completion.ids) for completion in completions],
-            advantages=group_advantages(rewards, self.spec.objective.scale_rewards).flatten(),
+            advantages=group_advantages(rewards, self.spec.objective).flatten(),
             truncated=torch.tensor([completion.truncated for completion in completions]),
             rollout_logprobs=[torch.tensor(completion.logprobs) for completion in completions],
         )
@@ -189,7 +202,22 @@ class Trainer:
             self.spec,
             generator=self.generator,
             reference=self.reference,
+            law_state=self.law_state if self.spec.budget.needs_law_state else None,
             on_step=self.schedule.step,
+        )
+
+    def _probe(self, rollout: Rollout, step: int) -> dict[str, float]:
+        """The gradient's noise, where this step (0-based) is one that measures it."""
+        every = self.spec.evaluation.gradient_probe_every
+        if not every or (step + 1) % every:
+            return {}
+        return probe_gradient(
+            self.policy,
+            rollout.batch,
+            self.spec,
+            generator=torch.Generator().manual_seed(stream_seed(self.spec.seed, "probe", step)),
+            reference=self.reference,
+            law_state=self.law_state,
         )
 
     def _after_step(self, rollout: Rollout, stats: list[UpdateStats]) -> None:
@@ -204,22 +232,24 @@ class Trainer:
 
     # --- reports ---
 
-    def _report(self, rollout: Rollout, stats: list[UpdateStats], rollout_s: float, step_s: float) -> None:
+    def _report(self, rollout: Rollout, values: dict[str, float], rollout_s: float, step_s: float) -> None:
         lengths = rollout.batch.lengths
-        values: dict[str, float | None] = {
-            **combined(stats),
-            "reward": float(rollout.rewards.mean()),
-            "reward_std": float(rollout.rewards.std(dim=1).mean()),
-            "frac_reward_zero_std": float((rollout.rewards.amax(1) == rollout.rewards.amin(1)).float().mean()),
-            "tokens/generated": float(lengths.sum()),
-            "completions/mean_length": float(lengths.float().mean()),
-            "completions/clipped_ratio": float(rollout.batch.truncated.float().mean()),
-            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-            "timing_s/rollout": rollout_s,
-            "timing_s/step": step_s,
-            "perf/tokens_per_s": float(lengths.sum()) / step_s,
-        }
-        self.reporter.emit(MetricsEvent, values=values)
+        self.reporter.emit(
+            MetricsEvent,
+            values={
+                **values,
+                "reward": float(rollout.rewards.mean()),
+                "reward_std": float(rollout.rewards.std(dim=1).mean()),
+                "frac_reward_zero_std": float((rollout.rewards.amax(1) == rollout.rewards.amin(1)).float().mean()),
+                "tokens/generated": float(lengths.sum()),
+                "completions/mean_length": float(lengths.float().mean()),
+                "completions/clipped_ratio": float(rollout.batch.truncated.float().mean()),
+                "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+                "timing_s/rollout": rollout_s,
+                "timing_s/step": step_s,
+                "perf/tokens_per_s": float(lengths.sum()) / step_s,
+            },
+        )
 
     def _evaluate(self) -> None:
         found = evaluate(
@@ -238,7 +268,6 @@ class Trainer:
 
     def _show_samples(self, rollout: Rollout, stats: UpdateStats) -> None:
         """Log some live completions with what the budget did to them."""
-        assert stats.selection is not None and stats.live is not None
         size = self.spec.rollout.num_generations
         for place, flat in list(enumerate(stats.live.tolist()))[: self.spec.resources.num_logged_samples]:
             completion = rollout.completions[flat]
@@ -263,6 +292,7 @@ class Trainer:
             self.optimizer,
             self.schedule,
             self.generator,
+            self.law_state,
             step=self.reporter.step,
             keep=self.spec.checkpoint.keep,
         )
@@ -279,20 +309,3 @@ def stream_seed(seed: int, stream: str, step: int = 0) -> int:
     """Seed of a named random stream at a step: the same in every cell of an experiment, and after a resume."""
     digest = hashlib.sha256(f"{seed}/{stream}/{step}".encode()).digest()
     return int.from_bytes(digest[:7], "big")
-
-
-_SUMMED = ("tokens/selected", "tokens/trunk", "tokens/padded", "timing_s/update", "timing_s/forward_backward")
-
-
-def combined(stats: list[UpdateStats]) -> dict[str, float]:
-    """Metrics of a rollout batch's optimizer steps in one: work adds up, the rest is averaged, peaks are kept."""
-    merged = {}
-    for key in dict.fromkeys(key for entry in stats for key in entry.metrics):
-        values = [entry.metrics[key] for entry in stats if key in entry.metrics]
-        if key in _SUMMED:
-            merged[key] = sum(values)
-        elif key in ("perf/peak_memory_gib", "budget/max_weight"):
-            merged[key] = max(values)
-        else:
-            merged[key] = sum(values) / len(values)
-    return merged

@@ -16,6 +16,9 @@ from nat_core.spec.budget import (
     TruncateBudget,
     UrsBudget,
 )
+from nat_core.spec.objective import (
+    ObjectiveSpec,
+)
 from nat_core.spec.reading import (
     load_document,
     parse_experiment_spec,
@@ -38,7 +41,6 @@ from nat_core.spec.sections import (
     ExactMatch,
     JsonlData,
     ModelSpec,
-    ObjectiveSpec,
     OptimSpec,
     ResourcesSpec,
     RewardSpec,

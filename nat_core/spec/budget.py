@@ -17,10 +17,32 @@ class Budget(Section):
     def biased(self) -> bool:
         return False
 
+    @property
+    def needs_cost(self) -> bool:
+        """Whether its probabilities depend on what each position costs."""
+        return False
+
+    @property
+    def needs_law_state(self) -> bool:
+        """Whether its probabilities depend on where the gradient lay in earlier steps."""
+        return False
+
 
 Fraction = Annotated[
     float,
     Field(gt=0, le=1, description="Expected share of live completion tokens to train on: above 0, at most 1."),
+]
+
+
+_FLOOR = 0.2
+
+Floor = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description="Smallest probability, as a share of `fraction`: no weight exceeds 1 / (floor x fraction).",
+    ),
 ]
 
 
@@ -55,10 +77,11 @@ class RpcBudget(Budget):
 
     selector: Literal["rpc"] = "rpc"
     fraction: Fraction = 0.5
-    law: Literal["linear", "uniform"] = Field(
+    law: Literal["linear", "uniform", "optimal"] = Field(
         "linear",
         description="Law of the cut: `linear` keeps every weight bounded and the mean share exact; `uniform` is the "
-        "plain one and needs fraction >= 0.5.",
+        "plain one and needs fraction >= 0.5; `optimal` learns from earlier steps where along a completion the "
+        "gradient lies.",
     )
     coupling: Literal["antithetic", "systematic", "iid"] = Field(
         "antithetic",
@@ -66,6 +89,15 @@ class RpcBudget(Budget):
         "length, one cut early where the other is cut late (best at half); `systematic` spreads all cuts evenly "
         "(better for smaller budgets); `iid` cuts independently.",
     )
+    floor: Floor = _FLOOR
+
+    @model_validator(mode="after")
+    def _floor_is_used(self) -> RpcBudget:
+        if self.law != "optimal" and self.floor != _FLOOR:
+            raise ValueError(
+                f"budget.floor is {self.floor:g}, but rpc has one with law optimal only; remove it or change the law"
+            )
+        return self
 
     @model_validator(mode="after")
     def _uniform_reaches_half(self) -> RpcBudget:
@@ -79,17 +111,15 @@ class RpcBudget(Budget):
     @property
     def label(self) -> str:
         coupling = "" if self.coupling == "antithetic" else f" · {self.coupling}"
-        return f"rpc · {self.law} · {_share(self.fraction)}{coupling}"
+        return f"rpc · {self.law} · {_share(self.fraction)}{coupling}{_floor(self.floor)}"
 
+    @property
+    def needs_cost(self) -> bool:
+        return self.law == "optimal"
 
-Floor = Annotated[
-    float,
-    Field(
-        gt=0,
-        le=1,
-        description="Smallest probability, as a share of `fraction`: no weight exceeds 1 / (floor x fraction).",
-    ),
-]
+    @property
+    def needs_law_state(self) -> bool:
+        return self.law == "optimal"
 
 
 class CompletionsBudget(Budget):
@@ -102,12 +132,16 @@ class CompletionsBudget(Budget):
         description="`advantage`: probability in proportion to the completion's weight in the loss; `flat`: the same "
         "for all.",
     )
-    floor: Floor = 0.2
+    floor: Floor = _FLOOR
 
     @property
     def label(self) -> str:
         weighting = "" if self.weighting == "advantage" else f" · {self.weighting}"
         return f"completions · {_share(self.fraction)}{weighting}{_floor(self.floor)}"
+
+    @property
+    def needs_cost(self) -> bool:
+        return self.weighting == "advantage"
 
 
 class ImportanceBudget(Budget):
@@ -115,7 +149,7 @@ class ImportanceBudget(Budget):
 
     selector: Literal["importance"] = "importance"
     fraction: Fraction = 0.5
-    floor: Floor = 0.2
+    floor: Floor = _FLOOR
 
     @property
     def label(self) -> str:
@@ -161,7 +195,7 @@ _SHARES = {0.5: "½", 0.25: "¼", 0.75: "¾", 0.125: "⅛", 0.375: "⅜", 0.625:
 
 
 def _floor(floor: float) -> str:
-    return "" if floor == 0.2 else f" · floor {floor:g}"
+    return "" if floor == _FLOOR else f" · floor {floor:g}"
 
 
 def _share(fraction: float) -> str:

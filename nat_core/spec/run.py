@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nat_core.spec.budget import BudgetSpec, FullBudget, RpcBudget, TruncateBudget, UrsBudget
+from nat_core.spec.objective import ObjectiveSpec, check_sequence_level
 from nat_core.spec.section import Section
 from nat_core.spec.sections import (
     CheckpointSpec,
@@ -15,7 +16,6 @@ from nat_core.spec.sections import (
     EvaluationSpec,
     ExactMatch,
     ModelSpec,
-    ObjectiveSpec,
     OptimSpec,
     ResourcesSpec,
     RewardSpec,
@@ -31,13 +31,31 @@ class RunSpec(Section):
     reward: RewardSpec = Field(default_factory=ExactMatch)
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
     objective: ObjectiveSpec = Field(default_factory=ObjectiveSpec)
-    budget: BudgetSpec = Field(default_factory=RpcBudget)
+    budget: BudgetSpec = Field(default_factory=RpcBudget, validate_default=True)
     optim: OptimSpec = Field(default_factory=OptimSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     seed: int = Field(0, ge=0, lt=2**31, description="Seeds weights, prompt order, sampling and selection.")
     steps: int = Field(60, ge=1, le=10_000_000, description="Rollout batches to train on.")
+
+    @field_validator("objective")
+    @classmethod
+    def _buffer_fits(cls, objective: ObjectiveSpec, info: ValidationInfo) -> ObjectiveSpec:
+        rollout = info.data.get("rollout")
+        if rollout is not None and objective.overlong_buffer > rollout.max_completion_length:
+            raise ValueError(
+                f"objective.overlong_buffer is {objective.overlong_buffer}, above rollout.max_completion_length "
+                f"{rollout.max_completion_length}; lower it"
+            )
+        return objective
+
+    @field_validator("budget")
+    @classmethod
+    def _fits_the_objective(cls, budget: BudgetSpec, info: ValidationInfo) -> BudgetSpec:
+        if "objective" in info.data:
+            check_sequence_level(info.data["objective"], budget)
+        return budget
 
 
 class ExperimentSpec(Section):
@@ -61,6 +79,22 @@ class ExperimentSpec(Section):
         default=[], max_length=20, description="Words to find the experiment by."
     )
     notes: str = Field("", max_length=20_000, description="Anything worth remembering.")
+
+    @field_validator("base", mode="before")
+    @classmethod
+    def _base_has_no_budget_of_its_own(cls, base: Any) -> Any:
+        """It is replaced in every run, so it must not forbid an objective that the budgets allow."""
+        if isinstance(base, RunSpec):
+            return base.model_copy(update={"budget": FullBudget()})
+        return {**base, "budget": {"selector": "full"}} if isinstance(base, dict) else base
+
+    @field_validator("budgets")
+    @classmethod
+    def _fit_the_objective(cls, budgets: list[BudgetSpec], info: ValidationInfo) -> list[BudgetSpec]:
+        if "base" in info.data:
+            for budget in budgets:
+                check_sequence_level(info.data["base"].objective, budget)
+        return budgets
 
     @model_validator(mode="after")
     def _consistent(self) -> ExperimentSpec:

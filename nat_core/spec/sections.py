@@ -1,4 +1,4 @@
-"""The sections of a run's spec, budgets aside. Field names follow TRL's `GRPOConfig` where it has one."""
+"""The sections of a run's spec, budget and objective aside. Field names follow TRL's `GRPOConfig` where it has one."""
 
 from __future__ import annotations
 
@@ -154,31 +154,6 @@ class RolloutSpec(Section):
     max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one call.")
 
 
-# --- objective ------------------------------------------------------------------------------------
-
-
-class ObjectiveSpec(Section):
-    """The policy loss. Denominators count full lengths, never kept tokens."""
-
-    loss_type: Literal["dapo", "grpo", "dr_grpo"] = Field(
-        "dapo",
-        description="Weight c_i of a token: `dapo` 1/(all tokens of the step), `grpo` 1/(completions x own length), "
-        "`dr_grpo` 1/(completions x max_completion_length).",
-    )
-    epsilon: float = Field(0.2, gt=0, lt=1, description="Lower clip of the importance ratio: 1 - epsilon.")
-    epsilon_high: float | None = Field(
-        None, gt=0, le=10, description="Upper clip: 1 + epsilon_high; `epsilon` when not set (DAPO uses 0.28)."
-    )
-    beta: float = Field(0.0, ge=0, le=100, description="Weight of the KL penalty (k3) against the initial policy.")
-    scale_rewards: Literal["group", "batch", "none"] = Field(
-        "group", description="Divide advantages by the standard deviation of the group, of the batch, or not at all."
-    )
-    mask_truncated_completions: bool = Field(
-        False, description="Leave completions that hit the length limit out of the loss."
-    )
-    num_iterations: int = Field(1, ge=1, le=64, description="Optimizer steps on each rollout batch.")
-
-
 # --- optimizer, evaluation, checkpoints, resources ------------------------------------------------
 
 
@@ -204,6 +179,12 @@ class EvaluationSpec(Section):
     num_samples: int = Field(4, ge=1, le=1024, description="Sampled completions per prompt.")
     greedy: bool = Field(True, description="Also score one greedy completion per prompt.")
     temperature: float = Field(1.0, gt=0, le=10, description="Temperature of the sampled completions.")
+    gradient_probe_every: int = Field(
+        0,
+        ge=0,
+        description="Steps between gradient probes, which compare two selections' gradients with the full one; each "
+        "costs one full and two partial backward passes and two gradients' memory. 0 for none.",
+    )
 
 
 class CheckpointSpec(Section):

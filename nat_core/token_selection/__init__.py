@@ -21,9 +21,10 @@ from torch import Tensor
 from nat_core.errors import SpecError
 from nat_core.spec import BudgetSpec
 from nat_core.token_selection import prefix, single, whole
-from nat_core.token_selection.selection import Candidates, TokenSelection
+from nat_core.token_selection.gradient_mass import GradientMass
+from nat_core.token_selection.selection import Candidates, DenseSelection, TokenSelection
 
-__all__ = ["SELECTORS", "Candidates", "TokenSelection", "select_tokens"]
+__all__ = ["SELECTORS", "Candidates", "DenseSelection", "GradientMass", "TokenSelection", "select_tokens"]
 
 SELECTORS: dict[str, Callable[[Any, Candidates], TokenSelection]] = {
     "full": whole.full,
@@ -45,7 +46,7 @@ def select_tokens(
     surprisal: Tensor | None = None,
     token_weight: Tensor | None = None,
     cost: Tensor | None = None,
-    law_state: Any = None,
+    law_state: GradientMass | None = None,
 ) -> TokenSelection:
     """Draw the tokens of one optimizer step.
 
@@ -56,8 +57,9 @@ def select_tokens(
         advantages: Float [B], for `completions` and `importance`.
         surprisal: Float [B, T], minus the rollout's log-probabilities, for `importance` and `top_surprisal`.
         token_weight: Float [B], c_i of the loss, for `completions` and `importance`.
-        cost: Float [B, T], cost of each position, for `completions`.
-        law_state: running estimates of a law that keeps any; none of today's does.
+        cost: Float [B, T], what training on each position costs, the prompt counted with the first; for `completions`
+            and `rpc` with law `optimal`.
+        law_state: where the gradient lay in earlier steps, for `rpc` with law `optimal`, which is `linear` without it.
 
     Returns:
         A `TokenSelection` on the device of `lengths`.
@@ -67,7 +69,6 @@ def select_tokens(
     """
     if lengths.numel() and int(lengths.min()) < 0:
         raise SpecError(f"lengths holds {int(lengths.min())}, but a completion has 0 tokens or more; check the rollout")
-    total = None if cost is None else cost.sum(dim=1)
-    return SELECTORS[budget.selector](
-        budget, Candidates(lengths, generator, advantages, surprisal, token_weight, total)
-    )
+    mass = None if law_state is None else law_state.estimate
+    candidates = Candidates(lengths, generator, advantages, surprisal, token_weight, cost, mass)
+    return SELECTORS[budget.selector](budget, candidates)

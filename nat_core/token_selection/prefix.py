@@ -1,4 +1,4 @@
-"""Random prefix cuts: the law of one cut, and the coupling of the cuts of a step.
+"""Random prefix cuts: a law says how likely each length is, a coupling how the cuts of a step go together.
 
 A cut is a pure function of a uniform number, the law and the length; a coupling is a pure function
 from few base uniforms to one uniform a completion. So coupled designs can be enumerated between
@@ -9,75 +9,73 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nat_core.spec import RpcBudget
-from nat_core.token_selection.selection import Candidates, TokenSelection, make_selection, positions
+from nat_core.token_selection.laws import LAWS, Law
+from nat_core.token_selection.selection import Candidates, TokenSelection
 
-_ROUNDING = 1e-9  # keeps ceil(0.6 * 10) at 6 when the product is 6.000000000000001
 _GOLDEN = (5**0.5 - 1) / 2  # steps of this size around the circle are spread most evenly
+
+
+@dataclass(frozen=True)
+class PrefixSelection(TokenSelection):
+    """Tokens 1..K of every completion. What is [B, T] is made when it is asked for, of the rows it is asked of.
+
+    Attributes:
+        law: says how likely each position is kept.
+        width: T.
+    """
+
+    kept_length: Tensor
+    lengths: Tensor
+    law: Law
+    width: int
+    unbiased: bool = True
+
+    @cached_property
+    def keep(self) -> Tensor:  # type: ignore[override]  # read-only here: made when asked for
+        return self._positions <= self.kept_length.unsqueeze(1)
+
+    @cached_property
+    def inclusion_prob(self) -> Tensor:  # type: ignore[override]
+        length = self.lengths.double().unsqueeze(1)
+        survival = self.law.survival(length, self._positions)
+        return torch.where(self._positions <= length, survival, torch.ones_like(survival))
+
+    @property
+    def num_kept(self) -> int:
+        return int(self.kept_length.sum())
+
+    @property
+    def max_weight(self) -> float:
+        cut = self.kept_length > 0
+        if not bool(cut.any()):
+            return 0.0
+        last = self.law.survival(self.lengths[cut].double(), self.kept_length[cut].double())
+        return 1 / float(last.min())  # the law does not rise, so each completion's last token weighs most
+
+    def rows(self, index: Tensor) -> PrefixSelection:
+        return PrefixSelection(self.kept_length[index], self.lengths[index], self.law, self.width)
+
+    def to(self, device: torch.device) -> PrefixSelection:
+        return PrefixSelection(self.kept_length.to(device), self.lengths.to(device), self.law, self.width)
+
+    @property
+    def _positions(self) -> Tensor:
+        return torch.arange(1, self.width + 1, device=self.lengths.device, dtype=torch.float64).unsqueeze(0)
 
 
 def rpc(budget: RpcBudget, candidates: Candidates) -> TokenSelection:
     """Keep tokens 1..K of every completion."""
     lengths = candidates.lengths
-    coupling = COUPLINGS[budget.coupling]
+    law, coupling = LAWS[budget.law](budget, candidates), COUPLINGS[budget.coupling]
     base = candidates.uniforms(coupling.num_base(lengths.shape[0]))
-    cuts = cut_lengths(budget, lengths, coupling.spread(base, lengths))
-    return make_selection(positions(lengths) <= cuts.unsqueeze(1), survival(budget, lengths), lengths)
-
-
-# --- laws -----------------------------------------------------------------------------------------
-
-
-def cut_lengths(budget: RpcBudget, lengths: Tensor, uniforms: Tensor) -> Tensor:
-    """Where completions are cut.
-
-    Args:
-        lengths: Long [B].
-        uniforms: float64 [B] in [0, 1].
-
-    Returns:
-        Long [B], K in 0..T with P(K >= t) = S(t) of `survival`.
-    """
-    length = lengths.double()
-    if budget.law == "uniform":
-        always = _always_kept(budget.fraction, length)
-        cut = always + torch.floor(uniforms * (length - always + 1))
-    else:
-        high, low = linear_ends(budget.fraction)
-        if high == low:
-            cut = torch.where(uniforms <= high, length, torch.zeros_like(length))
-        else:
-            cut = torch.floor(0.5 + length * (high - uniforms) / (high - low))
-    return torch.minimum(cut.clamp(min=0), length).long()
-
-
-def survival(budget: RpcBudget, lengths: Tensor) -> Tensor:
-    """S(t) = P(K >= t), float64 [B, T]; what stands beyond a completion's length has no meaning.
-
-    `uniform`: 1 up to C, then (T-t+1)/(T-C+1) with C = max(1, ceil((2b-1)T)); the plain reading of the paper.
-    `linear`: s0 - (s0-p_min)(t-1/2)/T with s0 = min(1, 1.6b), p_min = 2b-s0: mean exactly b for every T.
-    """
-    length, position = lengths.double().unsqueeze(1), positions(lengths)
-    if budget.law == "uniform":
-        always = _always_kept(budget.fraction, length)
-        tail = (length - position + 1) / (length - always + 1)
-        return torch.where(position <= always, torch.ones_like(tail), tail)
-    high, low = linear_ends(budget.fraction)
-    return high - (high - low) * (position - 0.5) / length.clamp(min=1)
-
-
-def linear_ends(fraction: float) -> tuple[float, float]:
-    """(s0, p_min): survival at the start and the end of a completion under the `linear` law."""
-    high = min(1.0, 1.6 * fraction)
-    return high, 2 * fraction - high
-
-
-def _always_kept(fraction: float, length: Tensor) -> Tensor:
-    return torch.ceil((2 * fraction - 1) * length - _ROUNDING).clamp(min=1)
+    cuts = law.cut(lengths.double(), coupling.spread(base, lengths))
+    return PrefixSelection(cuts, lengths, law, int(lengths.max()) if lengths.numel() else 0)
 
 
 # --- couplings ------------------------------------------------------------------------------------

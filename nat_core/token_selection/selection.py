@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+_CHUNK = 2**20  # tokens whose weights exist at the same time while sums over all of them are taken
 
-@dataclass(frozen=True)
-class TokenSelection:
+
+class TokenSelection(ABC):
     """The tokens of one optimizer step.
 
     Attributes:
@@ -27,14 +29,27 @@ class TokenSelection:
     lengths: Tensor
     unbiased: bool
 
-    @cached_property
+    @property
+    @abstractmethod
+    def num_kept(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def max_weight(self) -> float:
+        """Largest weight among the kept tokens; 0 when none is kept."""
+
+    @abstractmethod
+    def rows(self, index: Tensor) -> TokenSelection:
+        """The selection of some completions, T as before; `index` Long [b]."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> TokenSelection:
+        """The same selection on another device."""
+
+    @property
     def weights(self) -> Tensor:
         """Horvitz-Thompson weights keep / inclusion_prob, float64 [B, T]."""
         return self.keep / self.inclusion_prob
-
-    @property
-    def num_kept(self) -> int:
-        return int(self.keep.sum())
 
     @property
     def fraction(self) -> float:
@@ -43,24 +58,47 @@ class TokenSelection:
         return self.num_kept / total if total else 0.0
 
     @property
-    def max_weight(self) -> float:
-        return float(self.weights.max()) if self.weights.numel() else 0.0
+    def keeps_whole_completions(self) -> bool:
+        """Whether every completion is kept whole or dropped whole."""
+        counts = self.keep.sum(dim=1)
+        return bool(((counts == 0) | (counts == self.lengths)).all())
 
-    @property
+    @cached_property
     def effective_sample_size(self) -> float:
         """(sum of weights)^2 / sum of squared weights, as a share of the kept tokens; 0 when none is kept."""
-        squares = float(self.weights.square().sum())
-        return float(self.weights.sum()) ** 2 / (squares * self.num_kept) if squares else 0.0
+        total = squares = 0.0
+        at_once = max(1, _CHUNK // max(int(self.lengths.max()), 1)) if self.lengths.numel() else 1
+        for index in torch.arange(self.lengths.shape[0], device=self.lengths.device).split(at_once):
+            weights = self.rows(index).weights
+            total, squares = total + float(weights.sum()), squares + float(weights.square().sum())
+        return total**2 / (squares * self.num_kept) if squares else 0.0
 
-    def rows(self, index: Tensor) -> TokenSelection:
-        """The selection of some completions; `index` Long [b]."""
-        return TokenSelection(
+
+@dataclass(frozen=True)
+class DenseSelection(TokenSelection):
+    """A selection of any tokens, told token by token."""
+
+    keep: Tensor
+    inclusion_prob: Tensor
+    kept_length: Tensor
+    lengths: Tensor
+    unbiased: bool
+
+    @property
+    def num_kept(self) -> int:
+        return int(self.keep.sum())
+
+    @property
+    def max_weight(self) -> float:
+        return float(self.weights.max()) if self.keep.numel() else 0.0
+
+    def rows(self, index: Tensor) -> DenseSelection:
+        return DenseSelection(
             self.keep[index], self.inclusion_prob[index], self.kept_length[index], self.lengths[index], self.unbiased
         )
 
-    def to(self, device: torch.device) -> TokenSelection:
-        """The same selection on another device."""
-        return TokenSelection(
+    def to(self, device: torch.device) -> DenseSelection:
+        return DenseSelection(
             self.keep.to(device),
             self.inclusion_prob.to(device),
             self.kept_length.to(device),
@@ -79,7 +117,8 @@ class Candidates:
         advantages: Float [B], |A_i| matters.
         surprisal: Float [B, T], minus the rollout's log-probability of each token.
         token_weight: Float [B], c_i of the loss.
-        cost: Float [B], cost of training on a whole completion; its length when not given.
+        cost: Float [B, T], what training on each position costs; the prompt counts with the first.
+        gradient_mass: Float64 [bins], squared gradient mass by relative position, from earlier steps.
     """
 
     lengths: Tensor
@@ -88,6 +127,7 @@ class Candidates:
     surprisal: Tensor | None = None
     token_weight: Tensor | None = None
     cost: Tensor | None = None
+    gradient_mass: Tensor | None = None
 
     @property
     def real(self) -> Tensor:
@@ -106,11 +146,11 @@ def positions(lengths: Tensor) -> Tensor:
     return torch.arange(1, longest + 1, device=lengths.device, dtype=torch.float64).unsqueeze(0)
 
 
-def make_selection(keep: Tensor, probability: Tensor, lengths: Tensor, *, unbiased: bool = True) -> TokenSelection:
+def make_selection(keep: Tensor, probability: Tensor, lengths: Tensor, *, unbiased: bool = True) -> DenseSelection:
     """Mask padding in `keep` and `probability` [B, T], and find how far the trunk must run."""
     place = positions(lengths)
     real = place <= lengths.unsqueeze(1)
     keep = keep & real
     probability = torch.where(real, probability, torch.ones_like(probability))
     kept_length = (keep * place).amax(dim=1).long() if keep.shape[1] else torch.zeros_like(lengths)
-    return TokenSelection(keep, probability, kept_length, lengths, unbiased)
+    return DenseSelection(keep, probability, kept_length, lengths, unbiased)

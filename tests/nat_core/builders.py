@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from nat_core.batch import CompletionBatch
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.model import Policy
 from nat_core.spec import ModelSpec, RunSpec, parse_run_spec
-from nat_core.update import CompletionBatch
 
 
 def tiny_model(vocabulary_size: int, seed: int = 0, tied: bool = False) -> Qwen3ForCausalLM:

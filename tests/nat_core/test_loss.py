@@ -9,7 +9,7 @@ import torch
 
 from nat_core.loss import policy_loss
 from nat_core.spec import FullBudget, ObjectiveSpec
-from nat_core.token_selection import TokenSelection, select_tokens
+from nat_core.token_selection import DenseSelection, TokenSelection, select_tokens
 
 LENGTHS = torch.tensor([2, 3])
 
@@ -100,7 +100,7 @@ def test_what_is_not_kept_cannot_leak_nan() -> None:
     selection = full()
     keep = selection.keep.clone()
     keep[0, 1] = False
-    part = TokenSelection(keep, selection.inclusion_prob, selection.kept_length, LENGTHS, True)
+    part = DenseSelection(keep, selection.inclusion_prob, selection.kept_length, LENGTHS, True)
     logprobs = torch.zeros(2, 3, dtype=torch.float64)
     logprobs[0, 1] = -200.0
     logprobs.requires_grad_()

@@ -12,12 +12,12 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 from nat_core.data import Example
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.errors import ModelError
+from nat_core.gradient import kept_logprobs
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import Policy, load_policy
 from nat_core.rollout.hf import generate
 from nat_core.spec import FullBudget, ModelSpec, ResourcesSpec
 from nat_core.token_selection import select_tokens
-from nat_core.update import kept_logprobs
 from tests.nat_core.builders import run_spec, save_tiny_model
 
 SHAPE = {

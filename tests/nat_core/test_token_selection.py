@@ -21,9 +21,11 @@ from nat_core.spec import (
     TruncateBudget,
     UrsBudget,
 )
-from nat_core.token_selection import select_tokens
-from nat_core.token_selection.prefix import COUPLINGS, cut_lengths, linear_ends, survival
+from nat_core.token_selection import GradientMass, select_tokens
+from nat_core.token_selection.laws import LAWS, Law, LinearLaw
+from nat_core.token_selection.prefix import COUPLINGS
 from nat_core.token_selection.probabilities import scaled_to_budget
+from nat_core.token_selection.selection import Candidates, positions
 
 BUDGETS = [
     FullBudget(),
@@ -36,11 +38,35 @@ BUDGETS = [
     RpcBudget(fraction=0.2, law="linear"),
     RpcBudget(fraction=0.5, law="uniform"),
     RpcBudget(fraction=0.8, law="uniform"),
+    RpcBudget(fraction=0.3, law="optimal"),
+    RpcBudget(fraction=0.9, law="optimal", floor=0.05),
 ]
+PREFIX_CUTS = [budget for budget in BUDGETS if isinstance(budget, RpcBudget)]
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def law_state(bins: int = 64) -> GradientMass:
+    """Earlier steps saw the gradient fall along a completion, unsteadily."""
+    state = GradientMass()
+    state.estimate = torch.linspace(3, 0.1, bins, dtype=torch.float64) * (
+        1 + torch.rand(bins, generator=generator(8), dtype=torch.float64)
+    )
+    return state
+
+
+def law_of(budget: RpcBudget) -> Law:
+    return LAWS[budget.law](budget, Candidates(torch.tensor([5]), generator(), gradient_mass=law_state().estimate))
+
+
+def survival(budget: RpcBudget, lengths: torch.Tensor) -> torch.Tensor:
+    return law_of(budget).survival(lengths.double().unsqueeze(1), positions(lengths))
+
+
+def cut_lengths(budget: RpcBudget, lengths: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    return law_of(budget).cut(lengths.double(), uniforms)
 
 
 def test_full_keeps_every_real_token_with_weight_one() -> None:
@@ -80,7 +106,7 @@ def test_linear_law_keeps_exactly_the_fraction_in_the_mean(fraction: float, leng
 def test_linear_law_at_half_has_the_weights_the_method_note_states() -> None:
     probability = survival(RpcBudget(fraction=0.5, law="linear"), torch.tensor([1000]))[0]
     assert float((1 / probability).mean()) == pytest.approx(math.log(4) / 0.6, rel=0.01)
-    assert float((1 / probability).max()) <= 1 / linear_ends(0.5)[1]
+    assert float((1 / probability).max()) <= 1 / LinearLaw(0.5).ends[1]
 
 
 def test_uniform_law_at_half_has_harmonic_mean_weight_and_worst_weight_t() -> None:
@@ -89,7 +115,7 @@ def test_uniform_law_at_half_has_harmonic_mean_weight_and_worst_weight_t() -> No
     assert float((1 / probability).max()) == pytest.approx(1000)
 
 
-@pytest.mark.parametrize("budget", [b for b in BUDGETS if isinstance(b, RpcBudget)], ids=lambda b: b.label)
+@pytest.mark.parametrize("budget", PREFIX_CUTS, ids=lambda b: b.label)
 def test_cut_lengths_follow_survival_over_a_fine_grid_of_uniforms(budget: RpcBudget) -> None:
     grid = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
     for length in (1, 2, 5, 33):
@@ -98,7 +124,7 @@ def test_cut_lengths_follow_survival_over_a_fine_grid_of_uniforms(budget: RpcBud
         assert torch.allclose(shares, survival(budget, torch.tensor([length]))[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("budget", [b for b in BUDGETS if isinstance(b, RpcBudget)], ids=lambda b: b.label)
+@pytest.mark.parametrize("budget", PREFIX_CUTS, ids=lambda b: b.label)
 def test_prefix_cut_marginals_stay_in_a_dvoretzky_kiefer_wolfowitz_band(budget: RpcBudget) -> None:
     draws, lengths = 20_000, torch.tensor([1, 2, 3, 17, 100, 511, 4096])
     source = generator(3)

@@ -25,8 +25,8 @@ from nat_core.events import (
     parse_event,
 )
 from nat_core.spec import RunSpec
-from nat_core.trainer import Trainer, TrainResult, combined, stream_seed
-from nat_core.update import UpdateStats
+from nat_core.step_metrics import combined
+from nat_core.trainer import Trainer, TrainResult, stream_seed
 from tests.nat_core.builders import OUR_ROWS, WHOLE_SETS, needs_whole_gsm8k, run_spec, save_tiny_model
 
 
@@ -210,7 +210,7 @@ def test_a_model_directory_and_gsm8k_rows_train_two_steps(rows: Path, tmp_path: 
 
 def test_combined_adds_work_and_averages_the_rest() -> None:
     stats = [
-        UpdateStats({"tokens/selected": 3.0, "loss": 1.0, "perf/peak_memory_gib": 2.0}),
-        UpdateStats({"tokens/selected": 5.0, "loss": 2.0, "perf/peak_memory_gib": 1.0, "entropy": 0.5}),
+        {"tokens/selected": 3.0, "loss": 1.0, "perf/peak_memory_gib": 2.0},
+        {"tokens/selected": 5.0, "loss": 2.0, "perf/peak_memory_gib": 1.0, "entropy": 0.5},
     ]
     assert combined(stats) == {"tokens/selected": 8.0, "loss": 1.5, "perf/peak_memory_gib": 2.0, "entropy": 0.5}

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nat_core.errors import SpecError
 from nat_core.loss import policy_loss
 from nat_core.spec import (
     BudgetSpec,
@@ -27,25 +28,45 @@ from nat_core.spec import (
     TruncateBudget,
     UrsBudget,
 )
-from nat_core.token_selection import TokenSelection, select_tokens
-from nat_core.token_selection.prefix import COUPLINGS, cut_lengths, survival
+from nat_core.token_selection import DenseSelection, GradientMass, TokenSelection, select_tokens
+from nat_core.token_selection.laws import LAWS, Law
+from nat_core.token_selection.prefix import COUPLINGS
+from nat_core.token_selection.selection import Candidates
 
 LENGTHS = torch.tensor([3, 1, 4])
 WIDTH = 4
 ADVANTAGES = torch.tensor([1.3, -0.7, 0.4], dtype=torch.float64)
 SURPRISAL = torch.tensor([[0.1, 2.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.0], [0.3, 0.01, 3.0, 0.7]], dtype=torch.float64)
 
+COST = torch.tensor([[5.0, 1.0, 2.0, 0.0], [5.0, 0.0, 0.0, 0.0], [5.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
+TOKEN_WEIGHT = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
 Weighted = tuple[float, TokenSelection]
 
 
-def draw(budget: BudgetSpec, seed: int = 0) -> TokenSelection:
+def law_state() -> GradientMass:
+    """Earlier steps saw the gradient fall, rise and fall along a completion."""
+    state = GradientMass()
+    state.estimate = torch.cos(torch.arange(64, dtype=torch.float64) / 7).square() * torch.linspace(3, 0.2, 64)
+    return state
+
+
+def draw(budget: BudgetSpec, generator: torch.Generator | None = None) -> TokenSelection:
     return select_tokens(
         budget,
         LENGTHS,
-        generator=torch.Generator().manual_seed(seed),
+        generator=generator or torch.Generator().manual_seed(0),
         advantages=ADVANTAGES,
         surprisal=SURPRISAL,
-        token_weight=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+        token_weight=TOKEN_WEIGHT,
+        cost=COST,
+        law_state=law_state(),
+    )
+
+
+def law_of(budget: RpcBudget) -> Law:
+    return LAWS[budget.law](
+        budget, Candidates(LENGTHS, torch.Generator(), cost=COST, gradient_mass=law_state().estimate)
     )
 
 
@@ -54,7 +75,7 @@ FULL = draw(FullBudget())
 
 def selection_of(keep: Tensor, probability: Tensor) -> TokenSelection:
     kept_length = (keep * torch.arange(1, WIDTH + 1)).amax(dim=1)
-    return TokenSelection(keep, probability, kept_length, LENGTHS, True)
+    return DenseSelection(keep, probability, kept_length, LENGTHS, True)
 
 
 def independent_tokens(budget: BudgetSpec) -> Iterator[Weighted]:
@@ -101,8 +122,8 @@ def whole_completions(budget: CompletionsBudget) -> Iterator[Weighted]:
 
 def prefix_cuts(budget: RpcBudget) -> Iterator[Weighted]:
     """Cut every base uniform's range at the breakpoints that the coupling can make of it; cuts are constant between."""
-    coupling, rows = COUPLINGS[budget.coupling], len(LENGTHS)
-    probability = torch.where(FULL.keep, survival(budget, LENGTHS), 1.0)
+    law, coupling, rows = law_of(budget), COUPLINGS[budget.coupling], len(LENGTHS)
+    probability = draw(budget).inclusion_prob
     pieces = _pieces(budget)
     assert len(pieces) <= 120
     for combination in itertools.product(pieces, repeat=coupling.num_base(rows)):
@@ -110,13 +131,13 @@ def prefix_cuts(budget: RpcBudget) -> Iterator[Weighted]:
         chance = 1.0
         for width, _ in combination:
             chance *= width
-        cuts = cut_lengths(budget, LENGTHS, coupling.spread(base, LENGTHS))
+        cuts = law.cut(LENGTHS.double(), coupling.spread(base, LENGTHS))
         yield chance, selection_of(torch.arange(1, WIDTH + 1) <= cuts.unsqueeze(1), probability)
 
 
 def _pieces(budget: RpcBudget) -> list[tuple[float, float]]:
     """(width, middle) of the intervals of [0, 1) on which no cut changes, whichever row the uniform serves."""
-    thresholds = survival(budget, LENGTHS)[FULL.keep].tolist()
+    thresholds = draw(budget).inclusion_prob[FULL.keep].tolist()
     if budget.law == "uniform":  # there the cut rises with u: K >= t iff u >= 1 - S(t)
         thresholds = [1 - s for s in thresholds]
     golden = (5**0.5 - 1) / 2
@@ -128,29 +149,44 @@ def _pieces(budget: RpcBudget) -> list[tuple[float, float]]:
     return [(b - a, (a + b) / 2) for a, b in itertools.pairwise(ordered) if b - a > 1e-11]
 
 
-def loss_and_gradient(objective: ObjectiveSpec, selection: TokenSelection) -> tuple[Tensor, Tensor]:
+def loss_and_gradient(
+    objective: ObjectiveSpec, selection: TokenSelection, split: tuple[tuple[int, ...], ...] = ((0, 1, 2),)
+) -> tuple[Tensor, Tensor]:
+    """Loss, and gradient by log-probability and entropy [2, 3, T], summed over micro-batches of these rows."""
     source = torch.Generator().manual_seed(11)
 
     def numbers() -> Tensor:
         return -torch.rand(3, WIDTH, generator=source, dtype=torch.float64) * 2
 
-    logprobs, old, reference = numbers().requires_grad_(), numbers(), numbers()
-    found = policy_loss(
-        objective,
-        logprobs,
-        old,
-        ADVANTAGES,
-        LENGTHS,
-        selection,
-        ref_logprobs=reference if objective.beta else None,
-        max_completion_length=6,
-    )
-    (gradient,) = torch.autograd.grad(found.loss, logprobs)
-    return found.loss.detach(), gradient
+    logprobs, old, reference, rollout, entropy = (numbers() for _ in range(5))
+    logprobs.requires_grad_(), entropy.requires_grad_()
+    total = torch.zeros((), dtype=torch.float64)
+    for rows in map(torch.tensor, split):
+        part = policy_loss(
+            objective,
+            logprobs[rows],
+            old[rows],
+            ADVANTAGES[rows],
+            LENGTHS[rows],
+            selection.rows(rows),
+            ref_logprobs=reference[rows] if objective.beta else None,
+            rollout_logprobs=rollout[rows],
+            entropy=entropy[rows],
+            max_completion_length=6,
+            total_tokens=int(LENGTHS.sum()),
+            num_completions=3,
+        )
+        total = total + part.loss
+    gradient = torch.autograd.grad(total, (logprobs, entropy), allow_unused=True, materialize_grads=True)
+    return total.detach(), torch.stack(gradient)
+
+
+_LAWS_AND_FRACTIONS = [("linear", 0.5), ("linear", 0.25), ("uniform", 0.5), ("uniform", 0.75), ("optimal", 0.4)]
 
 
 def _cases() -> dict[str, Callable[[], Iterator[Weighted]]]:
     cases: dict[str, Callable[[], Iterator[Weighted]]] = {
+        "full": lambda: iter([(1.0, FULL)]),
         "urs half": lambda: independent_tokens(UrsBudget(fraction=0.5)),
         "urs quarter": lambda: independent_tokens(UrsBudget(fraction=0.25)),
         "urs fixed": lambda: fixed_size(UrsBudget(fraction=0.4, design="fixed")),
@@ -158,7 +194,7 @@ def _cases() -> dict[str, Callable[[], Iterator[Weighted]]]:
         "completions": lambda: whole_completions(CompletionsBudget(fraction=0.5)),
         "completions flat": lambda: whole_completions(CompletionsBudget(fraction=0.3, weighting="flat")),
     }
-    for law, fraction in (("linear", 0.5), ("linear", 0.25), ("uniform", 0.5), ("uniform", 0.75)):
+    for law, fraction in _LAWS_AND_FRACTIONS:
         for coupling in COUPLINGS:
             budget = RpcBudget(fraction=fraction, law=law, coupling=coupling)
             cases[f"rpc {law} {fraction} {coupling}"] = lambda budget=budget: prefix_cuts(budget)  # type: ignore[misc]
@@ -173,20 +209,56 @@ def selections(name: str) -> tuple[Weighted, ...]:
     return tuple(CASES[name]())
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.3])
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
-@pytest.mark.parametrize("name", CASES)
-def test_average_over_all_selections_is_the_full_loss_and_gradient(name: str, loss_type: str, beta: float) -> None:
-    objective = ObjectiveSpec(loss_type=loss_type, beta=beta, epsilon=0.2, epsilon_high=0.28)
-    loss, gradient, mass = torch.zeros((), dtype=torch.float64), torch.zeros(3, WIDTH, dtype=torch.float64), 0.0
+# Terms beside the plain policy loss, each with every loss type.
+TERMS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "k3": {"beta": 0.3},
+    "entropy": {"entropy_coef": 0.2},
+    "k2, entropy, rollout_is": {
+        "beta": 0.3, "kl_estimator": "k2", "entropy_coef": 0.2, "rollout_is": "token", "rollout_is_cap": 1.5
+    },
+}  # fmt: skip
+OBJECTIVES = {
+    f"{loss_type}, {term}": ObjectiveSpec(loss_type=loss_type, epsilon_high=0.28, **fields)  # type: ignore[arg-type]
+    for loss_type in ("dapo", "grpo", "dr_grpo", "cispo")
+    for term, fields in TERMS.items()
+} | {"dapo, delta": ObjectiveSpec(delta=1.4)}
+SEQUENCE_LEVEL = {
+    f"gspo, {term}": ObjectiveSpec(loss_type="gspo", **fields)  # type: ignore[arg-type]
+    for term, fields in TERMS.items()
+} | {"dapo, rollout_is sequence": ObjectiveSpec(rollout_is="sequence", rollout_is_cap=1.5)}
+WHOLE_COMPLETIONS = ("full", "completions", "completions flat")
+
+
+def average(name: str, objective: ObjectiveSpec, split: tuple[tuple[int, ...], ...]) -> tuple[Tensor, Tensor, float]:
+    loss, gradient, mass = torch.zeros((), dtype=torch.float64), torch.zeros(2, 3, WIDTH, dtype=torch.float64), 0.0
     for chance, selection in merged(selections(name)):
-        part_loss, part_gradient = loss_and_gradient(objective, selection)
+        part_loss, part_gradient = loss_and_gradient(objective, selection, split)
         loss, gradient, mass = loss + chance * part_loss, gradient + chance * part_gradient, mass + chance
-    full_loss, full_gradient = loss_and_gradient(objective, FULL)
-    assert mass == pytest.approx(1, abs=1e-9)
-    assert torch.allclose(loss, full_loss, rtol=0, atol=1e-9)
-    assert torch.allclose(gradient, full_gradient, rtol=0, atol=1e-9)
-    assert float(full_gradient.abs().max()) > 1e-3
+    return loss, gradient, mass
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [(name, objective) for name in CASES for objective in OBJECTIVES]
+    + [(name, objective) for name in WHOLE_COMPLETIONS for objective in SEQUENCE_LEVEL],
+)
+def test_average_over_all_selections_is_the_full_loss_and_gradient(name: str, objective: str) -> None:
+    spec = (OBJECTIVES | SEQUENCE_LEVEL)[objective]
+    full_loss, full_gradient = loss_and_gradient(spec, FULL)
+    assert float(full_gradient[0].abs().max()) > 1e-3
+    assert bool(full_gradient[1].any()) == (spec.entropy_coef > 0)
+    for split in (((0, 1, 2),), ((2,), (0, 1))):
+        loss, gradient, mass = average(name, spec, split)
+        assert mass == pytest.approx(1, abs=1e-9)
+        assert torch.allclose(loss, full_loss, rtol=0, atol=1e-9)
+        assert torch.allclose(gradient, full_gradient, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective", SEQUENCE_LEVEL)
+def test_ratios_of_whole_completions_refuse_parts_of_them(objective: str) -> None:
+    with pytest.raises(SpecError, match="needs every token of a completion"):
+        loss_and_gradient(SEQUENCE_LEVEL[objective], draw(RpcBudget(fraction=0.5)))
 
 
 def merged(found: tuple[Weighted, ...]) -> list[Weighted]:
@@ -220,6 +292,7 @@ def test_the_biased_two_are_not_the_full_gradient(budget: BudgetSpec) -> None:
         ("rpc linear 0.5 antithetic", RpcBudget(fraction=0.5, coupling="antithetic")),
         ("rpc linear 0.25 systematic", RpcBudget(fraction=0.25, coupling="systematic")),
         ("rpc uniform 0.75 iid", RpcBudget(fraction=0.75, law="uniform", coupling="iid")),
+        ("rpc optimal 0.4 antithetic", RpcBudget(fraction=0.4, law="optimal")),
     ],
 )
 def test_the_sampler_draws_masks_as_often_as_the_enumeration_says(name: str, budget: BudgetSpec) -> None:
@@ -227,10 +300,7 @@ def test_the_sampler_draws_masks_as_often_as_the_enumeration_says(name: str, bud
     draws, source = 1500, torch.Generator().manual_seed(2)
     seen: dict[tuple[bool, ...], int] = {}
     for _ in range(draws):
-        keep = select_tokens(
-            budget, LENGTHS, generator=source, advantages=ADVANTAGES, surprisal=SURPRISAL,
-            token_weight=torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
-        ).keep  # fmt: skip
+        keep = draw(budget, source).keep
         key = tuple(keep.flatten().tolist())
         seen[key] = seen.get(key, 0) + 1
     expected = {tuple(s.keep.flatten().tolist()): chance for chance, s in merged(selections(name))}

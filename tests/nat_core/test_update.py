@@ -12,7 +12,7 @@ from nat_core.loss import policy_loss
 from nat_core.microbatch import plan_microbatches, smallest_cap, split_by_cap
 from nat_core.model import Policy
 from nat_core.spec import ResourcesSpec, RunSpec
-from nat_core.token_selection import TokenSelection, select_tokens
+from nat_core.token_selection import DenseSelection, TokenSelection, select_tokens
 from nat_core.update import CompletionBatch, update_on_batch, update_step
 from tests.nat_core.builders import batch, gradients, run_spec, tiny_policy
 
@@ -177,7 +177,7 @@ def test_smallest_cap_balances_a_fixed_number_of_micro_batches() -> None:
 def test_plan_leaves_out_rows_that_keep_nothing() -> None:
     keep = torch.zeros(2, 4, dtype=torch.bool)
     keep[1, 0] = True
-    selection = TokenSelection(
+    selection = DenseSelection(
         keep, torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1]), torch.tensor([4, 4]), True
     )
     rows = batch([2, 3], [4, 4], [1.0, 1.0])

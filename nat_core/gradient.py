@@ -1,0 +1,207 @@
+"""The gradient of one optimizer step, paying only for the tokens that are kept.
+
+    drop completions that teach nothing → select tokens → cut, sort by length, split into micro-batches
+    → trunk on prompt + kept prefix → head on selected positions → loss, one denominator → backward
+
+b live completions, T longest of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nat_core.batch import CompletionBatch
+from nat_core.logprobs import selected_logprobs
+from nat_core.loss import StepTotals, completion_weights, policy_loss
+from nat_core.microbatch import MicroBatch, plan_microbatches
+from nat_core.model import Policy
+from nat_core.spec import RunSpec
+from nat_core.token_selection import DenseSelection, GradientMass, TokenSelection, select_tokens
+
+
+@dataclass(frozen=True)
+class Step:
+    """The live rows that one optimizer step trains on.
+
+    Attributes:
+        live: Long [b], their indices in the rollout batch.
+        rows: the rows themselves.
+        totals: what the denominators count, dead rows included.
+        selection: the tokens kept of them.
+        old_logprobs: Float [b, T] where kept; None where the old policy is the one that is trained, detached.
+    """
+
+    live: Tensor
+    rows: CompletionBatch
+    totals: StepTotals
+    selection: TokenSelection
+    old_logprobs: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What the forward and backward passes of a step left besides the gradient.
+
+    Attributes:
+        microbatches: as they were run.
+        sums: the loss, and Horvitz-Thompson estimates of sums over live tokens.
+        seconds: wall-clock time of the passes.
+    """
+
+    microbatches: list[MicroBatch]
+    sums: dict[str, float]
+    seconds: float
+
+
+def draw_step(
+    policy: Policy,
+    batch: CompletionBatch,
+    spec: RunSpec,
+    generator: torch.Generator,
+    law_state: GradientMass | None = None,
+    selection: TokenSelection | None = None,
+) -> Step:
+    """The live rows with a fresh selection of their tokens, or with the one given."""
+    live = batch.live(spec)
+    rows, totals = batch.rows(live), batch.totals(spec)
+    if selection is None:
+        lengths, logprobs = rows.lengths, rows.padded_rollout_logprobs
+        selection = select_tokens(
+            spec.budget,
+            lengths,
+            generator=generator,
+            advantages=rows.advantages,
+            surprisal=None if logprobs is None else -logprobs,
+            token_weight=completion_weights(spec.objective, lengths.double(), totals),
+            cost=_position_costs(policy, rows) if spec.budget.needs_cost and len(live) else None,
+            law_state=law_state,
+        )
+    return Step(live, rows, totals, selection)
+
+
+def accumulate_gradient(
+    policy: Policy, reference: Policy | None, step: Step, spec: RunSpec, law_state: GradientMass | None = None
+) -> Passes:
+    """Put the gradient of the step's loss into the policy's `.grad`s, replacing what was there.
+
+    Args:
+        reference: the initial policy, needed when `spec.objective.beta` > 0.
+        law_state: told where the gradient lay, where given.
+    """
+    for parameter in policy.parameters:
+        parameter.grad = None
+    microbatches = plan_microbatches(step.rows.prompts, step.rows.completions, step.selection, spec.resources)
+    started = time.monotonic()
+    sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=policy.device, dtype=torch.float64))
+    for micro in microbatches:
+        for name, value in _forward_backward(policy, reference, step, micro, spec, law_state).items():
+            sums[name] = sums[name] + value
+    synchronise(policy.device)
+    seconds = time.monotonic() - started
+    return Passes(microbatches, {name: float(value) for name, value in sums.items()}, seconds)
+
+
+def with_old_logprobs(policy: Policy, steps: list[Step], spec: RunSpec) -> list[Step]:
+    """The steps on one rollout batch, with the log-probabilities from before the first of them.
+
+    A single step needs none. Else they are the rollout's own; where the engine gave none, or its numbers are to be
+    corrected for (`rollout_is`), one pass over the tokens that any of the steps keeps.
+    """
+    if len(steps) == 1:
+        return steps
+    old = steps[0].rows.padded_rollout_logprobs
+    if old is None or spec.objective.rollout_is != "none":
+        old = _pass_over_union(policy, steps, spec)
+    return [replace(step, old_logprobs=old) for step in steps]
+
+
+def kept_logprobs(policy: Policy, micro: MicroBatch, keep: Tensor, spec: RunSpec) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of the kept tokens, 0 elsewhere: Float [b, T] each."""
+    row, position = keep.nonzero(as_tuple=True)
+    hidden = policy.hidden_states(micro.input_ids.to(policy.device))
+    before = micro.prompt_lengths[row] + position - 1  # the state before a token predicts it
+    index = (row.to(policy.device), position.to(policy.device))
+    logprobs, entropy = selected_logprobs(
+        hidden[index[0], before.to(policy.device)],
+        micro.targets[row, position].to(policy.device),
+        policy.head,
+        temperature=spec.rollout.temperature,
+        chunk_tokens=spec.resources.logprob_chunk_tokens,
+        entropy_gradient=spec.objective.entropy_coef > 0,
+    )
+    blank = torch.zeros(keep.shape, dtype=logprobs.dtype, device=policy.device)
+    return blank.index_put(index, logprobs), blank.index_put(index, entropy)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock read next is right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _forward_backward(
+    policy: Policy,
+    reference: Policy | None,
+    step: Step,
+    micro: MicroBatch,
+    spec: RunSpec,
+    law_state: GradientMass | None,
+) -> dict[str, Tensor]:
+    selection, rows = step.selection.rows(micro.rows), step.rows
+    logprobs, entropy = kept_logprobs(policy, micro, selection.keep, spec)
+    with torch.no_grad():
+        ref_logprobs = None if reference is None else kept_logprobs(reference, micro, selection.keep, spec)[0]
+
+    def of_micro(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[micro.rows].to(policy.device, logprobs.dtype)
+
+    selection = selection.to(policy.device)
+    old, advantages = of_micro(step.old_logprobs), rows.advantages[micro.rows].to(policy.device, logprobs.dtype)
+    part = policy_loss(
+        spec.objective,
+        logprobs,
+        logprobs.detach() if old is None else old,
+        advantages,
+        selection.lengths,
+        selection,
+        ref_logprobs=ref_logprobs,
+        rollout_logprobs=of_micro(rows.padded_rollout_logprobs) if spec.objective.rollout_is != "none" else None,
+        entropy=entropy,
+        max_completion_length=step.totals.max_completion_length,
+        total_tokens=step.totals.tokens,
+        num_completions=step.totals.completions,
+    )
+    part.loss.backward()
+    if law_state is not None:
+        scale = completion_weights(spec.objective, selection.lengths.double(), step.totals) * advantages.abs()
+        law_state.observe(selection, logprobs.detach(), scale)
+    return {"loss": part.loss.detach(), **part.metrics}
+
+
+@torch.no_grad()
+def _pass_over_union(policy: Policy, steps: list[Step], spec: RunSpec) -> Tensor:
+    """Log-probabilities of every token that any of the steps keeps: Float [b, T], 0 elsewhere."""
+    rows, selections = steps[0].rows, [step.selection for step in steps]
+    keep = torch.stack([selection.keep for selection in selections]).any(dim=0)
+    kept_length = torch.stack([selection.kept_length for selection in selections]).amax(dim=0)
+    union = DenseSelection(keep, torch.ones_like(keep, dtype=torch.float64), kept_length, rows.lengths, False)
+    old = torch.zeros(keep.shape)
+    for micro in plan_microbatches(rows.prompts, rows.completions, union, spec.resources):
+        logprobs, _ = kept_logprobs(policy, micro, keep[micro.rows], spec)
+        old = old.to(logprobs.dtype)
+        old[micro.rows] = logprobs.cpu()
+    return old
+
+
+def _position_costs(policy: Policy, rows: CompletionBatch) -> Tensor:
+    """FLOPs of training on each position, Float [b, T]; the prompt counts with the first, which it is paid for."""
+    prompts, cost = rows.prompt_lengths.unsqueeze(1).double(), policy.token_cost
+    ends = prompts + torch.arange(int(rows.lengths.max()) + 1, dtype=torch.float64)
+    costs: Tensor = cost.trunk(ends).diff(dim=1) + cost.head(1)
+    costs[:, 0] += cost.trunk(prompts.squeeze(1))
+    return costs

@@ -1,0 +1,54 @@
+"""What `law: optimal` learns from: where along a completion the gradient lies.
+
+A token's share of the gradient is taken as (c |A| (1 - π))²: its weight in the loss times how far
+its probability is from certain. Only kept tokens are seen, so each counts 1/p times: the running
+sums are unbiased whatever the law was that chose them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nat_core.token_selection.laws import by_relative_position
+from nat_core.token_selection.selection import TokenSelection
+
+BINS = 64
+DECAY = 0.9  # of a step's estimate with each later one: about the last ten steps count
+
+
+class GradientMass:
+    """Running estimate of squared gradient mass by relative position, from finished steps only.
+
+    Attributes:
+        estimate: float64 [BINS], None before the first finished step.
+    """
+
+    def __init__(self) -> None:
+        self.estimate: Tensor | None = None
+        self._step = torch.zeros(BINS, dtype=torch.float64)
+
+    def observe(self, selection: TokenSelection, logprobs: Tensor, scale: Tensor) -> None:
+        """Take note of some completions of the step that is under way.
+
+        Args:
+            selection: the kept tokens of these completions.
+            logprobs: Float [B, T], the trainer's, right where kept.
+            scale: Float [B], c_i |A_i|.
+        """
+        distance = -torch.expm1(logprobs.double())
+        mass = torch.where(selection.keep, selection.weights * (scale.double().unsqueeze(1) * distance).square(), 0.0)
+        self._step += by_relative_position(mass, selection.lengths, BINS).sum(dim=0).to(self._step.device)
+
+    def finish_step(self) -> None:
+        """From here on what was observed counts."""
+        self.estimate = self._step if self.estimate is None else DECAY * self.estimate + (1 - DECAY) * self._step
+        self._step = torch.zeros_like(self._step)
+
+    def state_dict(self) -> dict[str, list[float] | None]:
+        """What a checkpoint keeps, exactly: plain JSON."""
+        return {"estimate": None if self.estimate is None else self.estimate.tolist()}
+
+    def load_state_dict(self, state: dict[str, list[float] | None]) -> None:
+        estimate = state["estimate"]
+        self.estimate = None if estimate is None else torch.tensor(estimate, dtype=torch.float64)
