@@ -3,6 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # What is passed on to the command: make demo ARGS=--exit, make test ARGS="-k savings".
 ARGS ?=
+FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests demo up test test-fast check format demo-model clean
@@ -26,14 +27,14 @@ test: setup-tests ## run every test: unit, whole stack, browser (ARGS="-k name")
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-fast: setup ## run the tests that start no stack, browser or training
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(FAST) $(ARGS)
 
 check: setup ## format, lint, types, import contracts and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(FAST)
 
 format: setup ## rewrite the code in the one format, and fix what can be fixed by itself
 	$(BIN)/ruff format .

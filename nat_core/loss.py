@@ -176,6 +176,8 @@ def policy_loss(
         per_token = per_token * sums["rollout_is_ratio"]
     if ref_logprobs is not None:
         kl = KL_ESTIMATES[objective.kl_estimator](ref_logprobs - logprobs)
+        if objective.use_bias_correction_kl:
+            kl = kl * torch.exp(log_ratio)
         per_token = per_token + objective.beta * kl
         sums |= {"kl": kl.detach(), "kl_k1": KL_ESTIMATES["k1"](ref_logprobs - logprobs.detach())}
     per_token = completion_weights(objective, lengths.to(logprobs.dtype), totals).unsqueeze(1) * per_token

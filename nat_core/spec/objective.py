@@ -39,8 +39,13 @@ class ObjectiveSpec(Section):
     beta: float = Field(0.0, ge=0, le=100, description="Weight of the KL penalty against the initial policy.")
     kl_estimator: Literal["k3", "k2"] = Field(
         "k3",
-        description="Estimate of the KL in the penalty: `k3` is unbiased and never negative, `k2` (half the squared "
-        "log-ratio) has the KL's own gradient.",
+        description="Estimate of the KL in the penalty: `k3` is unbiased and never negative; `k2`, half the squared "
+        "log-ratio, has the true KL's gradient on policy.",
+    )
+    use_bias_correction_kl: bool = Field(
+        False,
+        description="Multiply the KL by the importance ratio, gradient included, which makes the gradient of `k3` that "
+        "of the true KL (DeepSeek-V3.2; on by default in TRL 1.16).",
     )
     entropy_coef: float = Field(
         0.0, ge=0, le=10, description="Weight of an entropy bonus: the mean entropy over completion tokens."

@@ -63,7 +63,9 @@ class ExperimentSpec(Section):
 
     name: str = Field(min_length=1, max_length=120, description="What the experiment asks.")
     base: RunSpec = Field(
-        default_factory=RunSpec, description="Everything the runs share; its `budget` and `seed` are replaced."
+        default_factory=RunSpec,
+        validate_default=True,
+        description="Everything the runs share; its `budget` and `seed` are replaced.",
     )
     budgets: list[BudgetSpec] = Field(
         min_length=1, max_length=32, description="The budgets to compare, each with every seed."

@@ -18,6 +18,7 @@ from nat_core.spec import RpcBudget
 from nat_core.token_selection.probabilities import scaled_to_budget
 from nat_core.token_selection.selection import Candidates
 
+_NO_COST = 1e-9  # of the mean: positions that cost nothing still need a finite share
 _ROUNDING = 1e-9  # keeps ceil(0.6 * 10) at 6 when the product is 6.000000000000001
 
 
@@ -126,11 +127,12 @@ def optimal_law(budget: RpcBudget, candidates: Candidates) -> Law:
     mass = candidates.gradient_mass
     if mass is None or float(mass.sum()) <= 0:
         return LinearLaw(budget.fraction)
-    bins = len(mass)
-    cost = candidates.lengths.new_ones(bins, dtype=torch.float64)
+    cost = torch.ones_like(mass)
     if candidates.cost is not None:
-        cost = by_relative_position(candidates.cost, candidates.lengths, bins).sum(dim=0).to(mass.device)
-    shape = torch.sqrt(falling_fit(mass / cost.clamp(min=1e-300), cost).clamp(min=0))
+        by_bin = by_relative_position(candidates.cost, candidates.lengths, len(mass)).sum(dim=0).to(mass.device)
+        cost = by_bin / by_bin.mean() if float(by_bin.sum()) > 0 else cost
+    cost = cost.clamp(min=_NO_COST)
+    shape = torch.sqrt(falling_fit(mass / cost, cost).clamp(min=0))
     curve = scaled_to_budget(shape, torch.ones_like(shape), budget.fraction, budget.floor)
     return CurveLaw(curve)
 

@@ -138,6 +138,7 @@ def test_prefix_cut_marginals_stay_in_a_dvoretzky_kiefer_wolfowitz_band(budget: 
         assert float((at_least - expected[row, :length]).abs().max()) <= band
 
 
+@pytest.mark.parametrize("longest", [64, pytest.param(4096, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "budget",
     [
@@ -148,22 +149,23 @@ def test_prefix_cut_marginals_stay_in_a_dvoretzky_kiefer_wolfowitz_band(budget: 
     ],
     ids=lambda b: b.label,
 )
-def test_marginals_are_the_stated_probabilities_at_every_position(budget: BudgetSpec) -> None:
-    # 200 copies of three completions, 100 times: 20,000 independent draws of each position
-    copies, times, lengths = 200, 100, torch.tensor([1, 5, 64])
-    source, total = generator(5), torch.zeros(3, 64, dtype=torch.float64)
+def test_marginals_are_the_stated_probabilities_at_every_position(budget: BudgetSpec, longest: int) -> None:
+    # copies of three completions, drawn again and again: 20,000 independent draws of each position
+    copies = 12_800 // longest
+    lengths, draws, source = torch.tensor([1, 5, longest]), 20_000, generator(5)
+    total = torch.zeros(3, longest, dtype=torch.float64)
     arguments = {
         "advantages": torch.tensor([2.0, -1.0, 0.5]).repeat(copies),
-        "surprisal": (torch.rand(3, 64, generator=generator(1)) * 3).repeat(copies, 1),
+        "surprisal": (torch.rand(3, longest, generator=generator(1)) * 3).repeat(copies, 1),
         "token_weight": torch.full((3 * copies,), 1 / 70),
     }
+    times = -(-draws // copies)
     for _ in range(times):
         selection = select_tokens(budget, lengths.repeat(copies), generator=source, **arguments)
-        total += selection.keep.view(copies, 3, 64).sum(0)
-    p, real = selection.inclusion_prob[:3], torch.arange(64) < lengths.unsqueeze(1)
-    assert float((p * real).sum()) == pytest.approx(0.3 * 70, rel=1e-6)
-    draws = copies * times
-    z = (total / draws - p) / torch.sqrt(p * (1 - p) / draws).clamp(min=1e-9)
+        total += selection.keep.view(copies, 3, longest).sum(0)
+    p, real = selection.inclusion_prob[:3], torch.arange(longest) < lengths.unsqueeze(1)
+    assert float((p * real).sum()) == pytest.approx(0.3 * (6 + longest), rel=1e-6)
+    z = (total / (copies * times) - p) / torch.sqrt(p * (1 - p) / (copies * times)).clamp(min=1e-9)
     assert float(z[real].abs().max()) <= 6
     assert float(total[~real].max()) == 0
 
@@ -281,6 +283,7 @@ budget_specs = st.one_of(
     st.builds(
         RpcBudget, fraction=st.floats(0.5, 1.0), law=st.just("uniform"), coupling=st.sampled_from(sorted(COUPLINGS))
     ),
+    st.builds(RpcBudget, fraction=fractions, law=st.just("optimal"), floor=st.floats(0.01, 1.0)),
     st.builds(CompletionsBudget, fraction=fractions, floor=st.floats(0.01, 1.0)),
     st.builds(ImportanceBudget, fraction=fractions, floor=st.floats(0.01, 1.0)),
     st.builds(TopSurprisalBudget, fraction=fractions),
@@ -301,6 +304,8 @@ def test_no_selection_has_a_zero_probability_or_keeps_padding(
         generator=generator(seed),
         advantages=torch.randn(count, generator=source),
         surprisal=torch.rand(count, longest, generator=source) * 20,
+        cost=torch.rand(count, longest, generator=source) * 1e9,
+        law_state=law_state(),
     )
     assert bool((selection.inclusion_prob > 0).all()) and bool((selection.inclusion_prob <= 1).all())
     assert bool(torch.isfinite(selection.weights).all())

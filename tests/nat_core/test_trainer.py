@@ -87,7 +87,16 @@ def test_samples_show_what_the_budget_did(tmp_path: Path) -> None:
         assert sample.advantage != 0
 
 
-@pytest.mark.parametrize("budget", [{"selector": "full"}, {"selector": "urs"}, {"selector": "rpc"}], ids=str)
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"selector": "full"},
+        {"selector": "urs"},
+        {"selector": "rpc"},
+        {"selector": "rpc", "law": "optimal"},
+    ],
+    ids=str,
+)
 def test_two_steps_and_a_resume_equal_four_straight(tmp_path: Path, budget: dict[str, str]) -> None:
     spec = demo_spec(budget=budget, steps=4, optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"})
     _, straight = train(spec, tmp_path / "straight")
@@ -105,6 +114,35 @@ def test_two_steps_and_a_resume_equal_four_straight(tmp_path: Path, budget: dict
         return [{k: v for k, v in values.items() if not k.startswith(("timing", "perf"))} for values in kept]
 
     assert numbers(resumed) == numbers(straight)
+
+
+def test_probing_the_gradient_changes_nothing_else(tmp_path: Path) -> None:
+    budget = {"selector": "rpc", "law": "optimal"}
+    _, plain = train(demo_spec(budget=budget), tmp_path / "plain")
+    evaluation = {"num_prompts": 4, "num_samples": 2, "every": 0, "gradient_probe_every": 2}
+    _, probed = train(demo_spec(budget=budget, evaluation=evaluation), tmp_path / "probed")
+
+    def losses(events: list[AnyEvent]) -> list[float | None]:
+        return [e.values["loss"] for e in events if isinstance(e, MetricsEvent)]
+
+    assert losses(plain) == losses(probed)
+    values = [event.values for event in probed if isinstance(event, MetricsEvent)]
+    assert ["probe/cosine" in entry for entry in values] == [False, True, False]
+    assert 0 < values[1]["probe/cosine"] < 1 and values[1]["probe/relative_variance"] > 0  # type: ignore[operator]
+
+
+def test_long_completions_lose_reward_where_that_is_asked_for(tmp_path: Path) -> None:
+    _, plain = train(demo_spec(steps=1), tmp_path / "plain")
+    objective = {"overlong_buffer": 32, "overlong_penalty": 0.5}
+    _, taken = train(demo_spec(steps=1, objective=objective), tmp_path / "taken")
+
+    def first(events: list[AnyEvent]) -> dict[str, float | None]:
+        return next(e.values for e in events if isinstance(e, MetricsEvent))
+
+    mean_length = first(plain)["completions/mean_length"]
+    assert mean_length == first(taken)["completions/mean_length"] and mean_length
+    loss_of_reward = first(plain)["reward"] - first(taken)["reward"]  # type: ignore[operator]
+    assert loss_of_reward == pytest.approx(0.5 * mean_length / 32, rel=1e-5)
 
 
 def test_cells_of_a_seed_share_prompts_and_rollout_streams(tmp_path: Path) -> None:

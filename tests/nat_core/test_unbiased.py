@@ -215,7 +215,8 @@ TERMS: dict[str, dict[str, object]] = {
     "k3": {"beta": 0.3},
     "entropy": {"entropy_coef": 0.2},
     "k2, entropy, rollout_is": {
-        "beta": 0.3, "kl_estimator": "k2", "entropy_coef": 0.2, "rollout_is": "token", "rollout_is_cap": 1.5
+        "beta": 0.3, "kl_estimator": "k2", "entropy_coef": 0.2, "rollout_is": "token", "rollout_is_cap": 1.5,
+        "use_bias_correction_kl": True,
     },
 }  # fmt: skip
 OBJECTIVES = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,8 +13,9 @@ from nat_core.errors import NonFiniteLossError
 from nat_core.loss import policy_loss
 from nat_core.microbatch import plan_microbatches, smallest_cap, split_by_cap
 from nat_core.model import Policy
-from nat_core.spec import ResourcesSpec, RunSpec
-from nat_core.token_selection import DenseSelection, TokenSelection, select_tokens
+from nat_core.probe import probe_gradient
+from nat_core.spec import FullBudget, ResourcesSpec, RpcBudget, RunSpec
+from nat_core.token_selection import DenseSelection, GradientMass, TokenSelection, select_tokens
 from nat_core.update import CompletionBatch, update_on_batch, update_step
 from tests.nat_core.builders import batch, gradients, run_spec, tiny_policy
 
@@ -22,6 +25,8 @@ BUDGETS = [
     {"selector": "urs", "fraction": 0.4},
     {"selector": "rpc", "fraction": 0.5, "law": "linear"},
     {"selector": "rpc", "fraction": 0.6, "law": "uniform"},
+    {"selector": "rpc", "fraction": 0.4, "law": "optimal"},
+    {"selector": "completions", "fraction": 0.6},
     {"selector": "truncate", "fraction": 0.5},
 ]
 
@@ -127,6 +132,108 @@ def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps() -> None:
     assert "budget/fraction" not in stats.metrics
     changed = policy.model.state_dict()
     assert any(not before[name].equal(changed[name]) for name in before)  # the decay of a real optimizer step
+
+
+def test_a_step_with_nothing_kept_has_zero_gradients_and_still_steps() -> None:
+    policy = tiny_policy()
+    spec = spec_for({"selector": "urs", "fraction": 0.001})
+    optimizer = torch.optim.AdamW(policy.parameters, lr=1e-2, weight_decay=0.1)
+    before = copy.deepcopy(policy.model.state_dict())
+    stats = update_step(policy, optimizer, BATCH, spec, generator=torch.Generator().manual_seed(0))
+    assert stats.metrics["tokens/live"] == 24 and stats.metrics["tokens/selected"] == 0
+    assert stats.metrics["grad_norm"] == stats.metrics["loss"] == stats.metrics["budget/fraction"] == 0
+    assert any(not before[name].equal(value) for name, value in policy.model.state_dict().items())
+
+
+def with_rollout_logprobs(shift: float) -> CompletionBatch:
+    """The batch as an engine would have sampled it whose log-probabilities are off by `shift`."""
+    policy, rows = tiny_policy(), []
+    for prompt, completion in zip(BATCH.prompts, BATCH.completions, strict=True):
+        logits = policy.model(input_ids=torch.cat([prompt, completion]).unsqueeze(0)).logits[0] / 0.8
+        picked = torch.log_softmax(logits, -1)[len(prompt) - 1 : -1].gather(1, completion.unsqueeze(1)).squeeze(1)
+        rows.append(picked.detach() + shift)
+    return dataclasses.replace(BATCH, rollout_logprobs=rows)
+
+
+def test_rollout_correction_scales_the_gradient_by_the_truncated_ratio() -> None:
+    found = []
+    for objective in ({}, {"rollout_is": "token", "rollout_is_cap": 1.25}):
+        policy = tiny_policy()
+        spec = spec_for({"selector": "rpc", "fraction": 0.5}, objective=objective, optim={"max_grad_norm": 1e9})
+        source = torch.Generator().manual_seed(1)
+        rolled = with_rollout_logprobs(-0.5)  # the trainer finds every token exp(0.5) = 1.65 times as likely
+        stats = update_step(policy, frozen_optimizer(policy), rolled, spec, generator=source)
+        found.append(gradients(policy))
+    # the model's norms work in float32, so a scaled gradient is the same to its precision only
+    assert float((found[1] - 1.25 * found[0]).norm()) <= 1e-6 * float(found[0].norm())
+    assert stats.metrics["rollout_is_ratio"] == pytest.approx(1.25 * float(stats.selection.weights.sum()) / 24)
+
+
+def test_several_iterations_take_the_rollouts_logprobs_for_old() -> None:
+    spec = spec_for({"selector": "full"}, objective={"num_iterations": 2, "epsilon": 0.2})
+    policy = tiny_policy()
+    stats = update_on_batch(
+        policy, frozen_optimizer(policy), with_rollout_logprobs(-0.5), spec, generator=torch.Generator()
+    )
+    # every ratio is 1.65 in both: clipped where the advantage is positive, in 7 + 1 + 4 of 24 live tokens
+    assert [entry.metrics["clip_ratio"] for entry in stats] == [pytest.approx(12 / 24)] * 2
+    corrected = spec_for({"selector": "full"}, objective={"num_iterations": 2, "rollout_is": "token"})
+    stats = update_on_batch(
+        policy, frozen_optimizer(policy), with_rollout_logprobs(-0.5), corrected, generator=torch.Generator()
+    )
+    assert [entry.metrics["clip_ratio"] for entry in stats] == [0, 0]  # against a pass of the trainer's own
+    assert stats[0].metrics["rollout_is_ratio"] == pytest.approx(math.exp(0.5))
+
+
+def test_with_an_entropy_bonus_no_row_is_dead_and_entropy_rises() -> None:
+    spec = spec_for({"selector": "full"}, objective={"entropy_coef": 1.0}, optim={"max_grad_norm": 1e9})
+    dead, policy = batch([3, 3], [6, 6], [0.0, 0.0]), tiny_policy()
+    optimizer = torch.optim.SGD(policy.parameters, lr=2.0)
+    entropies = [
+        update_step(policy, optimizer, dead, spec, generator=torch.Generator()).metrics["entropy"] for _ in range(5)
+    ]
+    assert entropies == sorted(entropies) and entropies[-1] > entropies[0] + 1e-3
+
+
+def test_law_optimal_learns_from_finished_steps_only() -> None:
+    spec = spec_for({"selector": "rpc", "fraction": 0.5, "law": "optimal"}, objective={"num_iterations": 2})
+    policy, state = tiny_policy(), GradientMass()
+    first = update_on_batch(
+        policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator().manual_seed(0), law_state=state
+    )
+    linear = select_tokens(RpcBudget(fraction=0.5), torch.tensor([12]), generator=torch.Generator())
+    for stats in first:  # both were drawn before anything was known
+        assert stats.selection.inclusion_prob[1, :12].equal(linear.inclusion_prob[0])
+    assert state.estimate is not None and float(state.estimate.sum()) > 0
+    (second, _) = update_on_batch(
+        policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator().manual_seed(0), law_state=state
+    )
+    assert not second.selection.inclusion_prob[1, :12].equal(linear.inclusion_prob[0])
+
+
+def test_a_probe_of_full_finds_no_noise_and_one_of_half_does() -> None:
+    policy = tiny_policy()
+    for budget, noisy in (({"selector": "full"}, False), ({"selector": "urs", "fraction": 0.5}, True)):
+        found = probe_gradient(policy, BATCH, spec_for(budget), generator=torch.Generator().manual_seed(0))
+        assert (found["probe/relative_variance"] > 0.01) == noisy
+        assert (found["probe/cosine"] < 0.999) == noisy
+    dead = batch([3, 3], [4, 4], [0.0, 0.0])
+    assert probe_gradient(policy, dead, spec_for({"selector": "urs"}), generator=torch.Generator()) == {}
+
+
+def test_a_probe_is_the_distance_of_two_selections_gradients() -> None:
+    policy, spec = tiny_policy(), spec_for({"selector": "rpc", "fraction": 0.5})
+    found = probe_gradient(policy, BATCH, spec, generator=torch.Generator().manual_seed(3))
+    rows, source = BATCH.rows(BATCH.live(spec)), torch.Generator().manual_seed(3)
+    full = padded_gradient(policy, rows, select_tokens(FullBudget(), rows.lengths, generator=source), spec)
+    parts = [
+        padded_gradient(policy, rows, select_tokens(spec.budget, rows.lengths, generator=source), spec)
+        for _ in range(2)
+    ]
+    errors = [float((part - full).square().sum() / full.square().sum()) for part in parts]
+    cosines = [float(torch.cosine_similarity(part, full, dim=0)) for part in parts]
+    assert found["probe/relative_variance"] == pytest.approx(sum(errors) / 2)
+    assert found["probe/cosine"] == pytest.approx(sum(cosines) / 2)
 
 
 def test_non_finite_loss_leaves_the_weights_alone() -> None:

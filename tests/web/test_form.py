@@ -40,9 +40,9 @@ def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:
     generations = fields["/base/rollout/num_generations"]
     assert (generations.kind, generations.bounds) == ("integer", "2 to 1,024")
     assert generations.help == RunSpec().rollout.__class__.model_fields["num_generations"].description
-    assert fields["/base/objective/loss_type"].choices == ("dapo", "grpo", "dr_grpo")
+    assert fields["/base/objective/loss_type"].choices == ("dapo", "grpo", "dr_grpo", "cispo", "gspo")
     high = fields["/base/objective/epsilon_high"]
-    assert (high.nullable, high.value, high.kind, high.bounds) == (True, "", "number", "above 0, at most 10")
+    assert (high.nullable, high.value, high.kind, high.bounds) == (True, "", "number", "above 0, at most 100")
     assert fields["/base/evaluation/greedy"].kind == "boolean"
     assert fields["/notes"].long
 
@@ -68,7 +68,7 @@ def test_a_budget_row_asks_only_what_leaves_a_choice() -> None:
         "coupling": ("rpc",),
         "design": ("urs",),
         "weighting": ("completions",),
-        "floor": ("completions", "importance"),
+        "floor": ("completions", "importance", "rpc"),
     }
     assert set(form.selectors) == {"full", "urs", "rpc", "completions", "importance", "truncate", "top_surprisal"}
 
