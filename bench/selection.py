@@ -1,0 +1,200 @@
+"""What choosing tokens costs in time: `python -m bench.selection`.
+
+Cuts: `select_tokens` for 1,024 completions of up to 16k tokens, for each law and coupling of `rpc`. `optimal` reads
+what each position costs, Float [B, T], which the update step hands it; without that all positions cost the same.
+
+Shares: at the shape of SmolLM2-135M (random weights), how much of an update step's time goes into drawing its selection
+and making the weights of all its tokens, for every selector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from bench.budgets import budgets_at
+from bench.cases import bare_tokenizer
+from nat_core import hardware
+from nat_core.batch import CompletionBatch
+from nat_core.gradient import draw_step
+from nat_core.model import Policy
+from nat_core.optim import build_optimizer
+from nat_core.spec import FullBudget, ModelSpec, OptimSpec, ResourcesSpec, RpcBudget, RunSpec
+from nat_core.token_selection import GradientMass, select_tokens
+from nat_core.token_selection.gradient_mass import BINS
+from nat_core.update import update_step
+
+LAWS, COUPLINGS = ("linear", "uniform", "optimal"), ("iid", "antithetic", "systematic")
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Completions to cut: how many, and the longest."""
+
+    num_completions: int = 1024
+    longest: int = 16_384
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An update step, and the model it trains; the defaults are SmolLM2-135M's."""
+
+    hidden: int = 576
+    intermediate: int = 1536
+    layers: int = 30
+    heads: int = 9
+    kv_heads: int = 3
+    vocabulary: int = 49_152
+    num_completions: int = 16
+    prompt: int = 64
+    shortest: int = 64
+    longest: int = 512
+
+
+def median_ms(call: Callable[[], object], repeats: int) -> float:
+    """Time of a call in milliseconds, the median of many after one that does not count."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * median(seconds)
+
+
+def cut_times(cuts: Cuts, repeats: int) -> list[dict[str, Any]]:
+    """One row for each law and coupling; `optimal` with and without costs."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, cuts.longest + 1, (cuts.num_completions,), generator=generator)
+    lengths[0] = cuts.longest
+    cost = torch.ones(cuts.num_completions, cuts.longest, dtype=torch.float64).cumsum(dim=1)
+    rows = []
+    for law in LAWS:
+        for given in (None, cost) if law == "optimal" else (None,):
+            for coupling in COUPLINGS:
+                budget = RpcBudget(law=law, coupling=coupling)
+                state = learned_mass() if law == "optimal" else None
+
+                def cut(budget: RpcBudget = budget, given: Any = given, state: Any = state) -> object:
+                    return select_tokens(budget, lengths, generator=generator, cost=given, law_state=state)
+
+                name = f"{law}, costs given" if given is not None else law
+                rows.append({"law": name, "coupling": coupling, "select_ms": median_ms(cut, repeats)})
+    return rows
+
+
+def step_shares(shape: Shape, repeats: int) -> Iterator[dict[str, Any]]:
+    """One row for each selector: a whole update step once, its selection many times."""
+    policy, batch = _policy(shape), _batch(shape)
+    spec = RunSpec(resources=ResourcesSpec(max_tokens_per_microbatch=2048), optim=OptimSpec(learning_rate=1e-6))
+    optimizer = build_optimizer(policy.parameters, spec.optim)
+    generator = torch.Generator().manual_seed(0)
+    for budget in [FullBudget(), *budgets_at(0.5)]:
+        spec = spec.model_copy(update={"budget": budget})
+        state = learned_mass() if budget.needs_law_state else None
+
+        def select(spec: RunSpec = spec, state: GradientMass | None = state) -> object:
+            return draw_step(policy, batch, spec, generator, state).selection.weights
+
+        selection_ms = median_ms(select, repeats)
+        started = time.perf_counter()
+        update_step(policy, optimizer, batch, spec, generator=generator, law_state=state)
+        step_ms = 1e3 * (time.perf_counter() - started)
+        share = selection_ms / step_ms
+        yield {"budget": budget.label, "selection_ms": selection_ms, "step_ms": step_ms, "share": share}
+
+
+def learned_mass() -> GradientMass:
+    """What `law: optimal` might have learned: gradient that falls off along the completion."""
+    state = GradientMass()
+    state.load_state_dict({"estimate": torch.linspace(2.0, 0.5, BINS, dtype=torch.float64).tolist()})
+    return state
+
+
+def _policy(shape: Shape) -> Policy:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        tie_word_embeddings=True,
+        max_position_embeddings=shape.prompt + shape.longest,
+        pad_token_id=0,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+    return Policy(LlamaForCausalLM(config).eval(), bare_tokenizer(), torch.device("cpu"), ModelSpec())
+
+
+def _batch(shape: Shape) -> CompletionBatch:
+    """Random tokens; every completion live, with log-probabilities as a rollout would give."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.linspace(shape.shortest, shape.longest, shape.num_completions).long().tolist()
+
+    def tokens(count: int) -> torch.Tensor:
+        return torch.randint(1, shape.vocabulary, (count,), generator=generator)
+
+    return CompletionBatch(
+        prompts=[tokens(shape.prompt) for _ in lengths],
+        completions=[tokens(length) for length in lengths],
+        advantages=torch.tensor([1.0, -1.0] * len(lengths))[: len(lengths)],
+        truncated=torch.zeros(len(lengths), dtype=torch.bool),
+        rollout_logprobs=[-torch.empty(length).exponential_(generator=generator) for length in lengths],
+    )
+
+
+def show(report: dict[str, Any]) -> None:
+    cuts = Table("law", "coupling", "ms", title=report["cuts"]["title"], title_justify="left", box=None)
+    for row in report["cuts"]["rows"]:
+        cuts.add_row(row["law"], row["coupling"], f"{row['select_ms']:.2f}")
+    shares = Table("budget", "selection, ms", "step, s", "share", title=report["shares"]["title"], box=None)
+    for row in report["shares"]["rows"]:
+        shares.add_row(
+            row["budget"], f"{row['selection_ms']:.2f}", f"{row['step_ms'] / 1e3:.1f}", f"{row['share']:.3%}"
+        )
+    Console(width=120).print(cuts, shares)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=50, help="selections timed for each row; the median counts")
+    parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
+    options = parser.parse_args()
+    cuts, shape = Cuts(), Shape()
+    report = {
+        "command": " ".join(["python -m bench.selection", *sys.argv[1:]]),
+        "repeats": options.repeats,
+        "hardware": hardware.describe(torch.device("cpu")),
+        "cuts": {
+            "title": f"{cuts.num_completions:,} completions of up to {cuts.longest:,} tokens, cut at half",
+            "rows": cut_times(cuts, options.repeats),
+        },
+        "shares": {
+            "title": f"{shape.num_completions} completions of {shape.shortest} to {shape.longest} tokens, "
+            "one update step of SmolLM2-135M's shape",
+            "rows": list(step_shares(shape, options.repeats)),
+        },
+    }
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    show(report)
+
+
+if __name__ == "__main__":
+    main()

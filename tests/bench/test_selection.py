@@ -1,0 +1,31 @@
+"""The selection benchmark at toy sizes: every row is there, and times are times."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.budgets import budgets_at
+from bench.selection import COUPLINGS, Cuts, Shape, cut_times, median_ms, step_shares
+
+
+def test_median_ms_leaves_the_first_call_out() -> None:
+    calls: list[int] = []
+    assert median_ms(lambda: calls.append(1), repeats=3) >= 0
+    assert len(calls) == 4
+
+
+def test_cut_times_cover_every_law_and_coupling_and_optimal_with_and_without_costs() -> None:
+    rows = cut_times(Cuts(num_completions=8, longest=50), repeats=1)
+    laws = ["linear", "uniform", "optimal", "optimal, costs given"]
+    assert [(row["law"], row["coupling"]) for row in rows] == [(law, c) for law in laws for c in COUPLINGS]
+    assert all(row["select_ms"] > 0 for row in rows)
+
+
+def test_step_shares_are_selection_over_the_whole_step() -> None:
+    shape = Shape(
+        hidden=12, intermediate=16, layers=1, heads=3, kv_heads=1, vocabulary=32, num_completions=4, longest=80
+    )
+    rows = list(step_shares(shape, repeats=1))
+    assert [row["budget"] for row in rows] == ["full", *(budget.label for budget in budgets_at(0.5))]
+    for row in rows:
+        assert 0 < row["selection_ms"] == pytest.approx(row["share"] * row["step_ms"])
