@@ -7,8 +7,8 @@ can win. It cannot speak for long or uneven completions, and its head is so smal
 `qwen3-8-layers`: a Qwen3 with random weights, on completions that it sampled itself, cut to log-normal lengths, with
 rewards by the toss of a coin. It shows what uneven lengths, attention and a head worth a fifth of the FLOPs do to
 variance and cost, with surprisals as spread as a language model's. It cannot show structure: no token's gradient agrees
-with another's more than by chance, along a completion none matters more than the rest, and the full gradient is itself
-a sum of noise. So variances stand above those of a task that can be learned.
+with another's more than by chance, and along a completion none matters more than the rest. A prefix cut gains from
+both, so here it stands near its worst.
 """
 
 from __future__ import annotations

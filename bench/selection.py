@@ -159,15 +159,15 @@ def _batch(shape: Shape) -> CompletionBatch:
 
 
 def show(report: dict[str, Any]) -> None:
-    cuts = Table("law", "coupling", "ms", title=report["cuts"]["title"], title_justify="left", box=None)
+    """Print the tables to a terminal."""
+    cuts = Table("law", "coupling", "ms", box=None)
     for row in report["cuts"]["rows"]:
         cuts.add_row(row["law"], row["coupling"], f"{row['select_ms']:.2f}")
-    shares = Table("budget", "selection, ms", "step, s", "share", title=report["shares"]["title"], box=None)
+    shares = Table("budget", "selection, ms", "step, s", "share", box=None)
     for row in report["shares"]["rows"]:
-        shares.add_row(
-            row["budget"], f"{row['selection_ms']:.2f}", f"{row['step_ms'] / 1e3:.1f}", f"{row['share']:.3%}"
-        )
-    Console(width=120).print(cuts, shares)
+        times = f"{row['selection_ms']:.2f}", f"{row['step_ms'] / 1e3:.1f}"
+        shares.add_row(row["budget"], *times, f"{row['share']:.4%}")
+    Console(width=120).print(report["cuts"]["title"], cuts, "", report["shares"]["title"], shares, sep="\n")
 
 
 def main() -> None:
