@@ -6,6 +6,7 @@ Exit status: 0 succeeded, 1 failed, 2 the spec is wrong, 3 stopped by SIGTERM or
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ def main() -> int:
     except SpecError as error:
         print(f"natlab: {error.message}", file=sys.stderr)
         return EXIT_BAD_SPEC
+    if not options.supervised and not _hold(options.output):
+        print(f"natlab: --output is {options.output}, where another trainer runs; choose another", file=sys.stderr)
+        return EXIT_BAD_SPEC
 
     # OpenMP threads that spin for long while they wait make a step 5 to 20 times slower as soon as anything else wants
     # a core; threads that sleep at once make it half as slow again when alone. Ten thousand turns lose 10% alone and
@@ -55,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the folder")
     parser.add_argument(
-        "--supervised", action="store_true", help="end when the parent process dies or closes standard input"
+        "--supervised",
+        action="store_true",
+        help="end when the parent process dies or closes standard input; the parent sees that no two use one folder",
     )
     return parser
 
@@ -67,6 +73,16 @@ def _read(path: Path, assignments: list[str]) -> RunSpec:
     spec = parse_run_spec(document, f"spec {path}")
     check_run(spec)
     return spec
+
+
+def _hold(folder: Path) -> bool:
+    """Lock the folder until this process ends; false where another trainer holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        fcntl.flock(os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _die_with_parent() -> None:

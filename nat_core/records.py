@@ -60,6 +60,8 @@ class RunRecord(Record):
     reason: str | None = Field(None, description="Machine-readable reason of a failure: `oom`, `nan_loss`, `data`, …")
     message: str | None = Field(None, description="The reason in one sentence.")
     attempt: int = Field(description="How often a worker claimed it; the fencing token of worker calls.")
+    restarts: int = Field(0, description="How often it was lost with its worker or trainer and queued again.")
+    resumed_step: int = Field(0, description="The step its newest attempt went on from; 0 is from the start.")
     step: int = Field(description="Steps finished.")
     steps: int = Field(description="Steps planned.")
     worker_id: str | None = None
@@ -75,8 +77,21 @@ class RunRecord(Record):
     archived: bool = False
 
 
+class AttemptRecord(Record):
+    """One worker's try at a run. `reason` and `message` say why it ended before the run did."""
+
+    number: int
+    worker_id: str
+    claimed_at: datetime
+    ended_at: datetime | None = None
+    resumed_step: int | None = Field(None, description="The step it went on from; null until its trainer started.")
+    reason: str | None = None
+    message: str | None = None
+
+
 class RunDetail(RunRecord):
     spec: RunSpec
+    attempts: list[AttemptRecord] = []
 
 
 class ExperimentRecord(Record):

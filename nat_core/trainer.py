@@ -16,7 +16,7 @@ from nat_core.advantage import group_advantages, overlong_penalty
 from nat_core.batch import CompletionBatch
 from nat_core.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from nat_core.data import Example, open_source
-from nat_core.errors import Fault, NatlabError, SpecError
+from nat_core.errors import CheckpointError, Fault, NatlabError, SpecError
 from nat_core.evaluate import evaluate
 from nat_core.events import CheckpointEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
 from nat_core.model import load_policy
@@ -94,7 +94,7 @@ class Trainer:
     def _train(self) -> TrainResult:
         self.set_up()
         start = self._restore()
-        self.reporter.step = start
+        self._announce(start)
         if start == 0:
             self._evaluate()
         for step in range(start, self.spec.steps):
@@ -117,7 +117,7 @@ class Trainer:
     # --- set-up ---
 
     def set_up(self) -> None:
-        """Load and build everything a step needs, and report the start."""
+        """Load and build everything a step needs."""
         spec = self.spec
         if spec.resources.num_threads is not None:
             torch.set_num_threads(spec.resources.num_threads)
@@ -131,6 +131,20 @@ class Trainer:
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
         self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))
         self.law_state = GradientMass()
+
+    def _restore(self) -> int:
+        """Go on from the newest whole checkpoint; a damaged one is put aside. Returns the steps done."""
+        for path in reversed(list_checkpoints(self.run_dir / "checkpoints") if self.resume else []):
+            try:
+                return load_checkpoint(path, self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
+            except CheckpointError as error:
+                self.reporter.emit(LogEvent, level="warning", message=error.message)
+                path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
+        return 0
+
+    def _announce(self, start: int) -> None:
+        """Report the start; its `step` is the one that the run goes on from."""
+        spec, self.reporter.step = self.spec, start
         self.reporter.emit(StateEvent, phase="started", hardware=hardware.describe(self.policy.device))
         parameters = sum(parameter.numel() for parameter in self.policy.model.parameters())
         self.reporter.emit(
@@ -138,16 +152,8 @@ class Trainer:
             message=f"{spec.model.path}: {parameters:,} parameters in {spec.model.dtype} on {self.policy.device}, "
             f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
         )
-
-    def _restore(self) -> int:
-        checkpoints = list_checkpoints(self.run_dir / "checkpoints") if self.resume else []
-        if not checkpoints:
-            return 0
-        step = load_checkpoint(
-            checkpoints[-1], self.policy, self.optimizer, self.schedule, self.generator, self.law_state
-        )
-        self.reporter.emit(LogEvent, message=f"resumed from {checkpoints[-1].name}")
-        return step
+        if start:
+            self.reporter.emit(LogEvent, message=f"went on from the checkpoint of step {start}")
 
     # --- one step ---
 

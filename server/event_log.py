@@ -1,9 +1,9 @@
-"""What trainers reported, in and out of the `event` table: storing, series, sums, log lines."""
+"""What trainers reported, in and out of the `event` table: storing, listing, sums, log lines."""
 
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -13,7 +13,6 @@ from sqlmodel import Session, col, func, select
 
 from nat_core.comparison import RunOutcome
 from nat_core.events import (
-    METRICS,
     AnyEvent,
     EvaluationEvent,
     LogEvent,
@@ -21,19 +20,17 @@ from nat_core.events import (
     StateEvent,
     parse_event,
 )
-from nat_core.records import MetricSeries, RunState
-from server.errors import BadQueryError
-from server.tables import EventRow, RunRow
+from nat_core.records import RunState
+from server import attempts
+from server.attempts import COUNTS
+from server.tables import AttemptRow, EventRow, RunRow
 
-X_AXES: dict[str, str | None] = {
-    "step": None,
-    "tokens_selected": "tokens/selected",
-    "tokens_generated": "tokens/generated",
-    "update_s": "timing_s/update",
-}
-"""What a series can be drawn against: the step, or the sum so far of a metric."""
+ATTEMPT_STRIDE = 2**32
+"""What `seq` goes up by from an attempt to the next one in what the API lists: no attempt has as many events."""
 
-_EVALUATION_KEYS = {
+_ENOUGH = 200  # of the newest events, to find the newest value of every metric in
+
+EVALUATION_KEYS = {
     "eval/accuracy": "$.accuracy",
     "eval/accuracy_greedy": "$.accuracy_greedy",
     "eval/mean_length": "$.mean_length",
@@ -41,8 +38,13 @@ _EVALUATION_KEYS = {
 """Metrics that evaluation events carry, and where."""
 
 
-def store_events(session: Session, run: RunRow, attempt: int, events: Sequence[AnyEvent]) -> bool:
-    """Store a batch; what is there already stays as it is. Returns whether anything was new to the run."""
+def store_events(
+    session: Session, run: RunRow, attempt: int, events: Sequence[AnyEvent], folder: Sequence[int] = ()
+) -> bool:
+    """Store a batch; what is there already stays as it is. Returns whether anything was new to the run.
+
+    `folder` lists the earlier attempts in the folder that the batch comes from (see `attempts.note_start`).
+    """
     if not events:
         return False
     known = session.exec(
@@ -61,9 +63,30 @@ def store_events(session: Session, run: RunRow, attempt: int, events: Sequence[A
         for event in events
     ]
     stored = session.connection().execute(insert(EventRow).on_conflict_do_nothing(), rows)
+    for event in events:
+        if isinstance(event, StateEvent) and event.phase == "started":
+            _begin(session, run, attempt, event, folder)
     if attempt == run.attempt:
         _apply(run, events, known or 0)
+    else:
+        _fill(session, run, attempt, events)
     return stored.rowcount > 0
+
+
+def _begin(session: Session, run: RunRow, attempt: int, event: StateEvent, folder: Sequence[int]) -> None:
+    """What an attempt that goes on from a checkpoint leaves behind is out of the newest values, too."""
+    if attempts.note_start(session, run, attempt, event, folder) and attempt == run.attempt:
+        bodies = session.execute(
+            text(
+                f"SELECT body FROM event {COUNTS} WHERE event.run_id = :run AND event.attempt < :attempt "
+                "AND type IN ('metrics', 'evaluation') ORDER BY event.attempt DESC, seq DESC LIMIT :enough"
+            ),
+            {"run": run.id, "attempt": attempt, "enough": _ENOUGH},
+        ).scalars()
+        latest: dict[str, float | None] = {}
+        for body in bodies:
+            latest = {**values_of(parse_event(body)), **latest}
+        run.latest = latest
 
 
 def _apply(run: RunRow, events: Iterable[AnyEvent], known: int) -> None:
@@ -78,117 +101,98 @@ def _apply(run: RunRow, events: Iterable[AnyEvent], known: int) -> None:
     run.latest = latest
 
 
+def _fill(session: Session, run: RunRow, attempt: int, events: Iterable[AnyEvent]) -> None:
+    """The same with what an earlier attempt's folder still held when a later one had begun."""
+    row = session.get(AttemptRow, (run.id, attempt))
+    latest = dict(run.latest)
+    for event in events:
+        if row is not None and (row.kept_to is None or event.step <= row.kept_to):
+            latest = {**values_of(event), **latest}
+    run.latest = latest
+
+
 def values_of(event: AnyEvent) -> dict[str, float | None]:
     """The metrics that an event carries."""
     if isinstance(event, MetricsEvent):
-        return {key: value for key, value in event.values.items() if key not in _EVALUATION_KEYS}
+        return {key: value for key, value in event.values.items() if key not in EVALUATION_KEYS}
     if isinstance(event, EvaluationEvent):
         greedy = {} if event.accuracy_greedy is None else {"eval/accuracy_greedy": event.accuracy_greedy}
         return {"eval/accuracy": event.accuracy, **greedy, "eval/mean_length": event.mean_length}
     return {}
 
 
-def last_seq(session: Session, run: RunRow) -> int:
-    """The last event up to which none is missing in the newest attempt: where a resend must begin."""
-    mine = (EventRow.run_id == run.id, EventRow.attempt == run.attempt)
-    number, highest = session.exec(select(func.count(), func.max(EventRow.seq)).where(*mine)).one()
-    if number == (highest or 0):
-        return int(number)
-    sequence = session.exec(select(EventRow.seq).where(*mine).order_by(col(EventRow.seq)))
+def last_seqs(session: Session, run: RunRow) -> dict[int, int]:
+    """By attempt, the last event up to which none is missing: where a resend must begin."""
+    counts = session.exec(
+        select(EventRow.attempt, func.count(), func.max(EventRow.seq))
+        .where(EventRow.run_id == run.id)
+        .group_by(col(EventRow.attempt))
+    )
+    found = {attempt: (number, highest) for attempt, number, highest in counts}
+    return {
+        attempt: number if number == highest else _first_hole(session, run, attempt)
+        for attempt in range(1, run.attempt + 1)
+        for number, highest in [found.get(attempt, (0, 0))]
+    }
+
+
+def _first_hole(session: Session, run: RunRow, attempt: int) -> int:
+    """The last event before the first one that is missing."""
+    sequence = session.exec(
+        select(EventRow.seq).where(EventRow.run_id == run.id, EventRow.attempt == attempt).order_by(col(EventRow.seq))
+    )
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(sequence, itertools.count(1))))
 
 
 def list_events(session: Session, run: RunRow, type: str | None, after_seq: int, limit: int) -> list[AnyEvent]:
-    query = select(EventRow.body).where(
-        EventRow.run_id == run.id, EventRow.attempt == run.attempt, EventRow.seq > after_seq
+    """The run's history in order, without what a restart superseded.
+
+    `seq` counts on over attempts as told in `ATTEMPT_STRIDE`, so that it can serve as a cursor.
+    """
+    kind = "" if type is None else "AND type = :type"
+    found = session.execute(
+        text(
+            f"SELECT event.attempt, body FROM event {COUNTS} WHERE event.run_id = :run {kind} "
+            "AND (event.attempt, seq) > (:attempt, :seq) ORDER BY event.attempt, seq LIMIT :limit"
+        ),
+        {
+            "run": run.id,
+            "type": type,
+            "attempt": after_seq // ATTEMPT_STRIDE + 1,
+            "seq": after_seq % ATTEMPT_STRIDE,
+            "limit": limit,
+        },
     )
-    if type is not None:
-        query = query.where(EventRow.type == type)
-    return [parse_event(body) for body in session.exec(query.order_by(col(EventRow.seq)).limit(limit))]
+    events = [(attempt, parse_event(body)) for attempt, body in found]
+    return [event.model_copy(update={"seq": (attempt - 1) * ATTEMPT_STRIDE + event.seq}) for attempt, event in events]
 
 
 def log_lines(session: Session, run: RunRow, limit: int = 1000) -> list[str]:
-    """The newest log events, oldest first, each as one line."""
+    """The newest log events, oldest first, each as one line, between the lines that tell of each attempt."""
     query = (
-        select(EventRow.body)
-        .where(EventRow.run_id == run.id, EventRow.attempt == run.attempt, EventRow.type == "log")
-        .order_by(col(EventRow.seq).desc())
+        select(EventRow.attempt, EventRow.body)
+        .where(EventRow.run_id == run.id, EventRow.type == "log")
+        .order_by(col(EventRow.attempt).desc(), col(EventRow.seq).desc())
         .limit(limit)
     )
-    found = [event for body in session.exec(query) if isinstance(event := parse_event(body), LogEvent)]
-    return [
-        f"{datetime.fromtimestamp(event.time, UTC):%Y-%m-%d %H:%M:%S} {event.level:7} {' '.join(event.message.split())}"
-        for event in reversed(found)
-    ]
+    said: dict[int, list[str]] = defaultdict(list)
+    for attempt, body in session.exec(query):
+        if isinstance(event := parse_event(body), LogEvent):
+            said[attempt].insert(0, _line(datetime.fromtimestamp(event.time, UTC), event.level, event.message))
+    lines = []
+    for row in attempts.of_run(session, run.id):
+        if row.number > 1:
+            begun = f"attempt {row.number} was taken by worker {row.worker_id}"
+            lines.append(_line(row.claimed_at, "info", begun))
+        lines += said[row.number]
+        if row.reason is not None and row.ended_at is not None:
+            ended = f"attempt {row.number} ended: {row.reason}: {row.message}"
+            lines.append(_line(row.ended_at, "warning", ended))
+    return lines
 
 
-# --- series ---------------------------------------------------------------------------------------
-
-
-def metric_series(
-    session: Session, run_ids: list[str], keys: list[str], x: str, since: int | None, max_points: int | None
-) -> list[MetricSeries]:
-    """One series for each run and key that has values; `since` leaves out steps up to and including it."""
-    for key in keys:
-        if key not in METRICS:
-            raise BadQueryError(f"keys holds {key[:80]!r}, which is no metric; choose from nat_core.events.METRICS")
-    if x not in X_AXES:
-        raise BadQueryError(f"x is {x[:80]!r}, but it is one of {', '.join(X_AXES)}; choose one")
-    summed = X_AXES[x]
-    sums = {} if summed is None else _points(session, run_ids, summed)
-    series = []
-    for key in keys:
-        points = _points(session, run_ids, key)
-        for run_id in run_ids:
-            steps = [step for step, _ in points.get(run_id, [])]
-            values = [value for _, value in points.get(run_id, [])]
-            xs = [float(step) for step in steps] if summed is None else running_sum(sums.get(run_id, []), steps)
-            shown = [index for index, step in enumerate(steps) if since is None or step > since]
-            shown = thin(shown, values, max_points)
-            if shown:
-                y = [values[index] for index in shown]
-                series.append(MetricSeries(run_id=run_id, key=key, x=[xs[index] for index in shown], y=y))
-    return series
-
-
-def running_sum(points: Sequence[tuple[int, float | None]], steps: Sequence[int]) -> list[float]:
-    """For each of `steps`, the sum of the values up to and including it."""
-    at = [step for step, _ in points]
-    sums = [0.0, *itertools.accumulate(value or 0.0 for _, value in points)]
-    return [sums[bisect_right(at, step)] for step in steps]
-
-
-def thin(indices: list[int], values: Sequence[float | None], max_points: int | None) -> list[int]:
-    """At most `max_points` of the indices: of each of equal buckets its lowest, highest and last value.
-
-    Spikes survive, and the same points come out every time: drawing at random loses both.
-    """
-    if max_points is None or len(indices) <= max_points:
-        return indices
-    buckets = max(1, max_points // 3)
-    kept: set[int] = set()
-    for bucket in range(buckets):
-        part = indices[bucket * len(indices) // buckets : (bucket + 1) * len(indices) // buckets]
-        known = [(value, index) for index in part if (value := values[index]) is not None]
-        if known:
-            kept.update((min(known)[1], max(known)[1]))
-        kept.add(part[-1])
-    return sorted(kept)
-
-
-def _points(session: Session, run_ids: list[str], key: str) -> dict[str, list[tuple[int, float | None]]]:
-    """(step, value) in order for each run's newest attempt; null where the value was not finite."""
-    path = _EVALUATION_KEYS.get(key, f'$.values."{key}"')
-    kind = "evaluation" if key in _EVALUATION_KEYS else "metrics"
-    missing = "json_type(body, :path) IS NOT NULL" if kind == "metrics" else "json_extract(body, :path) IS NOT NULL"
-    query = text(
-        "SELECT event.step, json_extract(body, :path) FROM event JOIN run ON run.id = event.run_id "
-        f"WHERE run_id = :run AND event.attempt = run.attempt AND type = :kind AND {missing} ORDER BY seq"
-    )
-    return {
-        run_id: [(step, value) for step, value in session.execute(query, {"path": path, "kind": kind, "run": run_id})]
-        for run_id in run_ids
-    }
+def _line(time: datetime, level: str, message: str) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} {level:7} {' '.join(message.split())}"
 
 
 # --- sums -----------------------------------------------------------------------------------------
@@ -204,10 +208,13 @@ _SUMS = {
 
 
 def outcome(session: Session, run: RunRow) -> RunOutcome:
-    """What the comparison needs of one run: sums over its newest attempt, and its latest evaluation."""
+    """What the comparison needs of one run: sums over its history, and its latest evaluation.
+
+    Steps that a restart made anew count once: the comparison is of budgets, not of luck with machines.
+    """
     columns = [f"""TOTAL(json_extract(body, '$.values."{key}"'))""" for key in _SUMS.values()]
-    mine = "FROM event WHERE run_id = :run AND attempt = :attempt"
-    names = {"run": run.id, "attempt": run.attempt}
+    mine = f"FROM event {COUNTS} WHERE event.run_id = :run"
+    names = {"run": run.id}
     *sums, peak = session.execute(
         text(
             f"""SELECT {", ".join(columns)}, MAX(json_extract(body, '$.values."perf/peak_memory_gib"'))
@@ -216,7 +223,7 @@ def outcome(session: Session, run: RunRow) -> RunOutcome:
         names,
     ).one()
     evaluation = session.execute(
-        text(f"SELECT body {mine} AND type = 'evaluation' ORDER BY seq DESC LIMIT 1"), names
+        text(f"SELECT body {mine} AND type = 'evaluation' ORDER BY event.attempt DESC, seq DESC LIMIT 1"), names
     ).scalar()
     latest = parse_event(evaluation) if evaluation is not None else None
     answered = latest if isinstance(latest, EvaluationEvent) else None

@@ -35,16 +35,21 @@ _BATCH = 200
 
 @dataclass(frozen=True)
 class Batch:
-    """One stream entry: consecutive events of one attempt."""
+    """One stream entry: consecutive events of one attempt.
+
+    `folder` lists the earlier attempts that wrote in the same run folder.
+    """
 
     run_id: str
     attempt: int
     events: list[AnyEvent]
+    folder: tuple[int, ...] = ()
 
 
 def parse_entry(fields: Mapping[str, str]) -> Batch:
     """Decode a stream entry. Raises `ValueError` (pydantic's included) or `KeyError` when it is malformed."""
-    return Batch(fields["run"], int(fields["attempt"]), _EVENTS.validate_json(fields["events"]))
+    folder = tuple(int(number) for number in fields.get("folder", "").split(",") if number)
+    return Batch(fields["run"], int(fields["attempt"]), _EVENTS.validate_json(fields["events"]), folder)
 
 
 def store_batches(store: Store, batches: Sequence[Batch]) -> None:
@@ -61,7 +66,7 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
             for batch in mine:
                 if not 1 <= batch.attempt <= run.attempt:
                     log.warning("dropped events of %s: attempt %d was never claimed", run_id, batch.attempt)
-                elif event_log.store_events(session, run, batch.attempt, batch.events):
+                elif event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
                     changes.run_ids.add(run_id)
                     if any(event_log.values_of(event) for event in batch.events):
                         changes.with_metrics.add(run_id)

@@ -1,13 +1,14 @@
-"""A run's life on the server: claimed, beating, stopped, finished or lost.
+"""A run's life on the server: claimed, beating, stopped, finished, or lost and queued again.
 
 `attempt` is the fencing token: a worker whose attempt is over gets a 409 and kills its trainer.
-Only the server's own clock judges leases.
+Only the server's own clock judges leases, and a monotonic one: setting the time ends no lease.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlmodel import Session, col, select
@@ -17,9 +18,13 @@ from nat_core.spec import RunSpec
 from server import event_log, views
 from server.errors import IllegalTransitionError, NotFoundError, StaleAttemptError
 from server.store import Store, experiment_row, run_row, runs_of
-from server.tables import RunRow, WorkerRow, utc_now
+from server.tables import AttemptRow, RunRow, WorkerRow, utc_now
 
-Outcome = Literal["succeeded", "stopped", "failed"]
+Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
+"""How an attempt ended. `lost`: the trainer died without a word; `handed_back`: its worker was told to go.
+
+The run itself goes on after these two, as it does when its worker falls silent.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Orders:
 
     desired: Literal["run", "stop"]
     last_seq: int
+    earlier: dict[int, int]
 
 
 def move(run: RunRow, state: RunState) -> None:
@@ -46,9 +52,11 @@ def move(run: RunRow, state: RunState) -> None:
 class RunLife:
     """Everything that changes a run's state after it was created."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._opened_at = utc_now()
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+        self._patient_since = clock()
 
     def claim(self, run_id: str, worker_id: str) -> tuple[int, RunSpec]:
         """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
@@ -63,8 +71,11 @@ class RunLife:
                 move(run, RunState.RUNNING)
                 run.attempt += 1
                 run.worker_id = worker_id
-                run.started_at = run.heartbeat_at = utc_now()
-                run.step, run.latest = 0, {}
+                run.heartbeat_at = run.claimed_at = utc_now()
+                run.started_at = run.started_at or run.claimed_at
+                run.reason = run.message = None
+                session.add(AttemptRow(run_id=run_id, number=run.attempt, worker_id=worker_id))
+            self._heard[run_id] = self._clock()
             changes.run_ids.add(run_id)
             return run.attempt, RunSpec.model_validate(run.spec)
 
@@ -72,24 +83,30 @@ class RunLife:
         with self._store.change() as (session, changes):
             run = _current(session, run_id, attempt)
             run.heartbeat_at = utc_now()
+            self._heard[run_id] = self._clock()
             if run.worker_id is not None and (worker := session.get(WorkerRow, run.worker_id)) is not None:
                 worker.seen_at = run.heartbeat_at
             if step > run.step:
                 run.step = min(step, run.steps)
                 changes.run_ids.add(run_id)
             stopping = run.state == RunState.STOPPING
-            return Orders("stop" if stopping else "run", event_log.last_seq(session, run))
+            stored = event_log.last_seqs(session, run)
+            return Orders("stop" if stopping else "run", stored.pop(attempt), stored)
 
     def finish(
         self, run_id: str, attempt: int, outcome: Outcome, reason: str | None = None, message: str | None = None
     ) -> RunRecord:
-        """End a run. Saying the same thing twice is fine, since an answer can get lost."""
+        """End an attempt, and the run with it unless it goes on. Saying the same twice is fine: answers get lost."""
         with self._store.change() as (session, changes):
             run = run_row(session, run_id)
-            if not (run.attempt == attempt and run.state == outcome):
+            if not (run.attempt == attempt and _says(run, outcome)):
                 run = _current(session, run_id, attempt)
-                move(run, RunState(outcome))
-                run.reason, run.message = reason, message
+                if outcome in ("lost", "handed_back"):
+                    self._give_up(
+                        session, run, reason or outcome, message or "its trainer is gone", counts=outcome == "lost"
+                    )
+                else:
+                    _end(session, run, RunState(outcome), reason, message)
                 changes.run_ids.add(run_id)
             return views.run_record(run)
 
@@ -114,25 +131,46 @@ class RunLife:
                 raise IllegalTransitionError(f"experiment {experiment_id} has ended, so there is nothing to stop in it")
             return views.experiment_record(row, runs)
 
-    def fail_lost(self, lease_s: float, now: datetime | None = None) -> list[str]:
-        """Fail the runs whose worker has been silent for longer than the lease; returns their ids.
+    def end_leases(self, lease_s: float) -> list[str]:
+        """Take runs from workers that have been silent for longer than the lease; returns their ids.
 
-        Silence counts from this server's start at the earliest: while it was down nobody could reach it.
+        Each is queued again, or failed once it was lost too often. Silence counts from this server's start
+        at the earliest: while it was down nobody could reach it.
         """
-        limit = (now or utc_now()) - timedelta(seconds=lease_s)
-        if self._opened_at > limit:
+        limit = self._clock() - lease_s
+        with self._store.db.read() as session:
+            active = session.exec(select(RunRow.id).where(col(RunRow.state).in_(views.ACTIVE))).all()
+        silent = {run_id for run_id in active if self._heard.get(run_id, self._patient_since) < limit}
+        if not silent:
             return []
         with self._store.change() as (session, changes):
-            for run in session.exec(select(RunRow).where(col(RunRow.state).in_(views.ACTIVE))):
-                if run.heartbeat_at is None or run.heartbeat_at < limit:
-                    move(run, RunState.FAILED)
-                    run.reason = "worker_lost"
-                    run.message = (
+            for run in session.exec(select(RunRow).where(col(RunRow.id).in_(silent))):
+                if run.state in views.ACTIVE and self._heard.get(run.id, self._patient_since) < limit:
+                    why = (
                         f"worker {run.worker_id} was silent for more than {lease_s:g} s; see that it runs and "
-                        "reaches the server, then launch the run again"
+                        "reaches the server"
                     )
+                    self._give_up(session, run, "worker_lost", why)
                     changes.run_ids.add(run.id)
             return sorted(changes.run_ids)
+
+    def be_patient(self) -> None:
+        """Count every silence from now on: this server itself was not listening until now."""
+        self._patient_since = self._clock()
+        self._heard.clear()
+
+    def _give_up(self, session: Session, run: RunRow, reason: str, message: str, counts: bool = True) -> None:
+        """An attempt is over and the run is not: back to the queue, as long as restarts are left."""
+        limit = self._store.settings.max_restarts
+        self._heard.pop(run.id, None)
+        if run.state == RunState.STOPPING:
+            _end(session, run, RunState.STOPPED, reason, f"{message}; its last checkpoint is what was kept")
+        elif counts and run.restarts >= limit:
+            told = f"{message}; it was restarted {run.restarts} times, and NATLAB_MAX_RESTARTS is {limit}"
+            _end(session, run, RunState.FAILED, reason, told)
+        else:
+            _end(session, run, RunState.QUEUED, reason, message)
+            run.restarts += counts
 
     def queued(self) -> list[str]:
         """The runs that wait for a worker, oldest first."""
@@ -144,8 +182,22 @@ def _stop(run: RunRow) -> None:
     move(run, RunState.STOPPED if run.state == RunState.QUEUED else RunState.STOPPING)
 
 
+def _end(session: Session, run: RunRow, state: RunState, reason: str | None, message: str | None) -> None:
+    """End the newest attempt and move the run on; both remember why."""
+    move(run, state)
+    run.reason, run.message = reason, message
+    row = session.get(AttemptRow, (run.id, run.attempt))
+    if row is not None:
+        row.ended_at, row.reason, row.message = utc_now(), reason, message
+
+
+def _says(run: RunRow, outcome: Outcome) -> bool:
+    """Whether this is how the run's newest attempt is known to have ended."""
+    return run.state not in views.ACTIVE if outcome in ("lost", "handed_back") else run.state == outcome
+
+
 def _was_just_given(run: RunRow, worker_id: str) -> bool:
-    return run.state == RunState.RUNNING and run.worker_id == worker_id and run.heartbeat_at == run.started_at
+    return run.state == RunState.RUNNING and run.worker_id == worker_id and run.heartbeat_at == run.claimed_at
 
 
 def _current(session: Session, run_id: str, attempt: int) -> RunRow:

@@ -23,6 +23,7 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     allowed_hosts: frozenset[str] = frozenset()
     lease_s: float = 60.0
+    max_restarts: int = 3
 
     @property
     def database(self) -> Path:
@@ -64,6 +65,7 @@ class Settings:
                 name.strip().lower() for name in env.get("NATLAB_ALLOWED_HOSTS", "").split(",") if name.strip()
             ),
             lease_s=_seconds("NATLAB_LEASE_S", env.get("NATLAB_LEASE_S") or "60"),
+            max_restarts=_count("NATLAB_MAX_RESTARTS", env.get("NATLAB_MAX_RESTARTS") or "3"),
         )
         if settings.token is None and not settings.is_loopback:
             raise SettingsError(
@@ -97,6 +99,12 @@ def _seconds(name: str, text: str) -> float:
     if not 0 < value < 1e6:
         raise SettingsError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
     return value
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 1000:
+        raise SettingsError(f"{name} is {text!r}, but it is a whole number from 0 to 1000; correct it")
+    return int(text)
 
 
 def _token(env: Mapping[str, str]) -> str | None:

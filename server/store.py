@@ -18,13 +18,13 @@ from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.records import ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
-from server import event_log, folders, views
+from server import attempts, event_log, folders, series, views
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.settings import Settings
-from server.tables import EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+from server.tables import AttemptRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
@@ -159,7 +159,7 @@ class Store:
 
     def get_run(self, run_id: str) -> RunDetail:
         with self.db.read() as session:
-            return views.run_detail(run_row(session, run_id))
+            return views.run_detail(run_row(session, run_id), attempts.of_run(session, run_id))
 
     def edit_run(self, run_id: str, **fields: Any) -> RunRecord:
         """Set any of `tags`, `notes`, `archived`."""
@@ -183,14 +183,14 @@ class Store:
         since: int | None = None,
         max_points: int | None = None,
     ) -> list[MetricSeries]:
-        """Values of `keys` in the newest attempt of each run, against `x` (see `event_log.X_AXES`)."""
+        """Values of `keys` of each run, every step once, against `x` (see `series.X_AXES`)."""
         with self.db.read() as session:
             for run_id in run_ids:
                 run_row(session, run_id)
-            return event_log.metric_series(session, run_ids, keys, x, since, max_points)
+            return series.metric_series(session, run_ids, keys, x, since, max_points)
 
     def events(self, run_id: str, type: str | None = None, after_seq: int = 0, limit: int = 200) -> list[AnyEvent]:
-        """Events of the run's newest attempt in order."""
+        """The run's events in order, without what a restart superseded."""
         with self.db.read() as session:
             return event_log.list_events(session, run_row(session, run_id), type, after_seq, limit)
 
@@ -278,6 +278,7 @@ def _demand_finished(run: RunRow) -> None:
 
 def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
     session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
+    session.exec(delete(AttemptRow).where(col(AttemptRow.run_id) == run.id))
     session.delete(run)
     session.flush()
     changes.removed = True

@@ -1,4 +1,4 @@
-"""The four tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
+"""The five tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
 
 from __future__ import annotations
 
@@ -53,12 +53,15 @@ class RunRow(SQLModel, table=True):
     reason: str | None = None
     message: str | None = None
     attempt: int = 0
+    restarts: int = 0
+    resumed_step: int = 0
     step: int = 0
     steps: int
     worker_id: str | None = None
     hardware: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    claimed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     latest: dict[str, float | None] = Field(default={}, sa_type=JSON)
@@ -66,6 +69,23 @@ class RunRow(SQLModel, table=True):
     notes: str = ""
     archived: bool = False
     spec: dict[str, Any] = Field(sa_type=JSON)
+
+
+class AttemptRow(SQLModel, table=True):
+    """One worker's try at a run, and up to which step what it reported still counts."""
+
+    __tablename__ = "attempt"
+
+    run_id: str = Field(primary_key=True, foreign_key="run.id")
+    number: int = Field(primary_key=True)
+    worker_id: str
+    claimed_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    resumed_step: int | None = None  # null until its trainer started
+    folder: list[int] = Field(default=[], sa_type=JSON)  # the earlier attempts that wrote in the same run folder
+    kept_to: int | None = None  # later steps are superseded by another attempt; null: none are
+    reason: str | None = None
+    message: str | None = None
 
 
 class WorkerRow(SQLModel, table=True):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from nat_core.records import ExperimentRecord, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.records import AttemptRecord, ExperimentRecord, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec, RunSpec
-from server.tables import ExperimentRow, RunRow, WorkerRow, utc_now
+from server.tables import AttemptRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
 ExperimentState = Literal["queued", "running", "succeeded", "stopped", "failed"]
 ACTIVE = (RunState.RUNNING, RunState.STOPPING)
@@ -18,8 +18,10 @@ def run_record(row: RunRow) -> RunRecord:
     return RunRecord.model_validate(_run_fields(row))
 
 
-def run_detail(row: RunRow) -> RunDetail:
-    return RunDetail.model_validate({**_run_fields(row), "spec": RunSpec.model_validate(row.spec)})
+def run_detail(row: RunRow, attempts: Sequence[AttemptRow]) -> RunDetail:
+    records = [AttemptRecord.model_validate(attempt.model_dump()) for attempt in attempts]
+    spec = RunSpec.model_validate(row.spec)
+    return RunDetail.model_validate({**_run_fields(row), "spec": spec, "attempts": records})
 
 
 def experiment_record(row: ExperimentRow, runs: Sequence[RunRow]) -> ExperimentRecord:
@@ -53,10 +55,11 @@ def experiment_state(states: Sequence[RunState]) -> ExperimentState:
 
 
 def eta_s(row: RunRow, now: datetime) -> float | None:
-    """Seconds left if the steps to come take as long as those so far."""
-    if row.state not in ACTIVE or row.started_at is None or row.step < 1:
+    """Seconds left if the steps to come take as long as those of this attempt so far."""
+    done = row.step - row.resumed_step
+    if row.state not in ACTIVE or row.claimed_at is None or done < 1:
         return None
-    return (now - row.started_at).total_seconds() / row.step * max(0, row.steps - row.step)
+    return (now - row.claimed_at).total_seconds() / done * max(0, row.steps - row.step)
 
 
 def _run_fields(row: RunRow) -> dict[str, Any]:

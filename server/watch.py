@@ -1,9 +1,11 @@
-"""What the server does of its own accord: fail lost runs, and ring again for runs that still wait."""
+"""What the server does of its own accord: take runs from silent workers, and ring for runs that wait."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 
 from server.broker import Broker
 from server.errors import BrokerUnavailableError
@@ -15,10 +17,15 @@ log = logging.getLogger(__name__)
 class Watch:
     """A thread that looks around a few times per lease."""
 
-    def __init__(self, life: RunLife, broker: Broker, lease_s: float) -> None:
+    def __init__(
+        self, life: RunLife, broker: Broker, lease_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._life = life
         self._broker = broker
         self._lease_s = lease_s
+        self._every_s = min(1.0, lease_s / 4)
+        self._clock = clock
+        self._looked_at = clock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -34,8 +41,12 @@ class Watch:
 
         a worker that dies, or a Redis that forgets, takes rings with it. A ring too many does no harm.
         """
-        for run_id in self._life.fail_lost(self._lease_s):
-            log.warning("%s is lost: no heartbeat for %g s", run_id, self._lease_s)
+        now, before = self._clock(), self._looked_at
+        self._looked_at = now
+        if now - before > self._lease_s / 2 + self._every_s:  # suspended, or held up by its disk: it heard nobody
+            self._life.be_patient()
+        for run_id in self._life.end_leases(self._lease_s):
+            log.warning("%s was taken from its worker: no heartbeat for %g s", run_id, self._lease_s)
         waiting = self._life.queued()
         if waiting and (at_start or self._broker.waiting() == 0):
             for run_id in waiting:
@@ -53,4 +64,4 @@ class Watch:
                 broker_away = True
             except Exception:
                 log.exception("looking after the runs failed; trying again")
-            self._stop.wait(min(5.0, self._lease_s / 4))
+            self._stop.wait(self._every_s)

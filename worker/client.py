@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from nat_core.records import Problem
 from worker.errors import RefusedError, ServerAwayError
 
-Outcome = Literal["succeeded", "stopped", "failed"]
+Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Orders:
 
     stop: bool
     last_seq: int
+    earlier: dict[int, int]
+    """By earlier attempt, the last event that the server has."""
 
 
 class ServerClient:
@@ -50,7 +52,8 @@ class ServerClient:
 
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
         answer = self._call("POST", f"/runs/{run_id}/heartbeat", {"attempt": attempt, "step": step})
-        return Orders(stop=answer["desired"] == "stop", last_seq=answer["last_seq"])
+        earlier = {int(attempt): stored for attempt, stored in answer["earlier"].items()}
+        return Orders(stop=answer["desired"] == "stop", last_seq=answer["last_seq"], earlier=earlier)
 
     def finish(self, run_id: str, attempt: int, outcome: Outcome, reason: str | None, message: str | None) -> None:
         body = {"attempt": attempt, "outcome": outcome, "reason": reason, "message": message}

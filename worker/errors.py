@@ -3,7 +3,8 @@
 NatlabError
 └── WorkerError          the worker cannot start or go on; its message is one sentence
     ├── ServerAwayError  the server does not answer now; trying again may help
-    └── RefusedError     the server answered, and said no; `status` and `code` say why
+    ├── RefusedError     the server answered, and said no; `status` and `code` say why
+    └── FolderTakenError the run's folder is in use by another attempt
 """
 
 from __future__ import annotations
@@ -26,3 +27,7 @@ class RefusedError(WorkerError):
         super().__init__(message)
         self.status = status
         self.code = code
+
+
+class FolderTakenError(WorkerError):
+    code = "folder_taken"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import redis
 
@@ -23,15 +24,27 @@ _RETRY_S = 3.0
 
 
 class EventRelay:
-    """Carries one attempt's events. `patience_s`: how long the server may take to store what was sent."""
+    """Carries one attempt's events.
+
+    Args:
+        patience_s: how long the server may take to store what was sent.
+        folder: the earlier attempts in the same run folder; the server keeps what led to this one.
+    """
 
     def __init__(
-        self, tail: EventTail, connection: redis.Redis, run_id: str, attempt: int, patience_s: float = 5.0
+        self,
+        tail: EventTail,
+        connection: redis.Redis,
+        run_id: str,
+        attempt: int,
+        patience_s: float = 5.0,
+        folder: Sequence[int] = (),
     ) -> None:
         self._tail = tail
         self._redis = connection
         self._run_id = run_id
         self._attempt = attempt
+        self._folder = ",".join(map(str, folder))
         self._unsent: list[AnyEvent] = []
         self._retry_at = 0.0
         self._patience_s = patience_s
@@ -85,9 +98,50 @@ class EventRelay:
             return False
         text = "[" + ",".join(event.model_dump_json() for event in events) + "]"
         try:
-            self._redis.xadd(STREAM, {"run": self._run_id, "attempt": str(self._attempt), "events": text})
+            self._redis.xadd(
+                STREAM,
+                {"run": self._run_id, "attempt": str(self._attempt), "folder": self._folder, "events": text},
+            )
         except (redis.RedisError, OSError) as error:
             log.warning("%s: Redis does not take events (%s); they wait in the file", self._run_id, error)
             self._retry_at = time.monotonic() + _RETRY_S
             return False
         return True
+
+
+class Backfill:
+    """What earlier attempts left in the run's folder and never got to the server.
+
+    A worker that is killed takes with it what it had not sent. Which events those are the first
+    heartbeat tells.
+    """
+
+    def __init__(
+        self, events: Mapping[int, Path], connection: redis.Redis, run_id: str, patience_s: float = 5.0
+    ) -> None:
+        self._tails = {attempt: EventTail(path) for attempt, path in events.items()}
+        self._relays = {
+            attempt: EventRelay(tail, connection, run_id, attempt, patience_s) for attempt, tail in self._tails.items()
+        }
+        self._known = not events
+
+    @property
+    def all_stored(self) -> bool:
+        return self._known and all(relay.all_stored for relay in self._relays.values())
+
+    def confirm(self, stored: Mapping[int, int]) -> None:
+        """Take in how far the server is with each earlier attempt."""
+        for attempt, relay in self._relays.items():
+            if not self._known:
+                self._tails[attempt].rewind(stored.get(attempt, 0))
+            relay.confirm(stored.get(attempt, 0))
+        self._known = True
+
+    def pump(self) -> None:
+        if self._known:
+            for relay in self._relays.values():
+                relay.pump()
+
+    def give_time(self) -> None:
+        for relay in self._relays.values():
+            relay.give_time()

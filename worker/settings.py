@@ -22,6 +22,7 @@ class WorkerSettings:
     heartbeat_s: float = 2.0
     tail_s: float = 0.25
     resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
+    folder_wait_s: float = 15.0  # for an earlier trainer to let go of the run's folder
     stop_grace_s: float = 120.0  # a stopped trainer finishes its step and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go
 

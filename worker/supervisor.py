@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import redis
 
 from worker.client import Claimed, ServerClient
-from worker.errors import RefusedError, ServerAwayError
-from worker.relay import EventRelay
+from worker.errors import FolderTakenError, RefusedError, ServerAwayError
+from worker.folder import RunFolder
+from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
 from worker.tail import EventTail
 from worker.trainer import TRAINER, Ending, TrainerProcess
@@ -54,22 +52,37 @@ class Supervisor:
         if claimed is None:
             return
         log.info("%s: attempt %d begins", run_id, claimed.attempt)
-        try:
-            folder = prepare_folder(self._settings.runs / run_id, claimed)
-            trainer = TrainerProcess(self._argv, folder / "spec.json", folder)
-        except OSError as error:
-            message = f"the run's folder {self._settings.runs / run_id} cannot be used ({error}); free or repair it"
-            self._finish(run_id, claimed.attempt, Ending("failed", "disk", message))
-            return
-        tail = EventTail(folder / "events.jsonl")
-        relay = EventRelay(tail, self._redis, run_id, claimed.attempt, self._settings.resend_s)
-        watch = _Watch(self._settings, self._client, run_id, claimed.attempt, trainer, relay, self._leaving)
-        try:
-            ending = watch.until_the_end()
-        finally:
-            trainer.kill()
+        ending = self._attempt(run_id, claimed)
         if ending is not None:
             self._finish(run_id, claimed.attempt, ending)
+
+    def _attempt(self, run_id: str, claimed: Claimed) -> Ending | None:
+        """Train in the run's folder; how it ended, or None if the attempt is no longer ours."""
+        path = self._settings.runs / run_id
+        try:
+            folder = RunFolder(path, claimed, self._settings.folder_wait_s)
+        except FolderTakenError as error:
+            return Ending("lost", error.code, error.message)
+        except OSError as error:
+            return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
+        try:
+            trainer = TrainerProcess(self._argv, folder)
+        except OSError as error:
+            return Ending("failed", "disk", f"no trainer could be started in {path} ({error}); free or repair it")
+        finally:
+            folder.let_go()
+        try:
+            return self._watch(run_id, claimed.attempt, trainer, folder).until_the_end()
+        finally:
+            trainer.kill()
+
+    def _watch(self, run_id: str, attempt: int, trainer: TrainerProcess, folder: RunFolder) -> _Watch:
+        patience_s, earlier = self._settings.resend_s, folder.earlier
+        tail = EventTail(folder.path / "events.jsonl")
+        relay = EventRelay(tail, self._redis, run_id, attempt, patience_s, earlier)
+        left_behind = {number: folder.events_of(number) for number in earlier}
+        backfill = Backfill(left_behind, self._redis, run_id, patience_s)
+        return _Watch(self._settings, self._client, run_id, attempt, trainer, relay, backfill, self._leaving)
 
     def _claim(self, run_id: str) -> Claimed | None:
         def claim() -> Claimed:
@@ -120,6 +133,7 @@ class _Watch:
         attempt: int,
         trainer: TrainerProcess,
         relay: EventRelay,
+        backfill: Backfill,
         leaving: threading.Event,
     ) -> None:
         self._settings = settings
@@ -128,6 +142,7 @@ class _Watch:
         self._attempt = attempt
         self._trainer = trainer
         self._relay = relay
+        self._backfill = backfill
         self._leaving = leaving
         self._next_beat = 0.0
         self._kill_at: float | None = None
@@ -138,7 +153,7 @@ class _Watch:
     def until_the_end(self) -> Ending | None:
         """Relay events and obey orders while the trainer lives. None if the attempt is no longer ours."""
         while not self._trainer.ended():
-            self._relay.pump()
+            self._pump()
             self._beat_if_due()
             if self._evicted:
                 self._trainer.kill()
@@ -150,6 +165,10 @@ class _Watch:
         self._hand_over_the_rest()
         return None if self._evicted else self._ending()
 
+    def _pump(self) -> None:
+        self._backfill.pump()
+        self._relay.pump()
+
     def _beat_if_due(self) -> None:
         if time.monotonic() < self._next_beat:
             return
@@ -158,12 +177,14 @@ class _Watch:
         except ServerAwayError as error:
             log.warning("%s: training goes on: %s", self._run_id, error.message)
             self._relay.give_time()
+            self._backfill.give_time()
         except RefusedError as refusal:
             log.warning("%s: the trainer is ended: %s", self._run_id, refusal.message)
             self._evicted = True
         else:
             self._stop_ordered = self._stop_ordered or orders.stop
             self._relay.confirm(orders.last_seq)
+            self._backfill.confirm(orders.earlier)
         self._next_beat = time.monotonic() + self._settings.heartbeat_s
 
     def _bring_to_stop(self) -> None:
@@ -191,10 +212,10 @@ class _Watch:
         wait_s = leaving_wait_s if self._leaving.is_set() else _STORED_WAIT_S
         give_up_at = time.monotonic() + wait_s
         while not self._evicted:
-            self._relay.pump()
+            self._pump()
             self._next_beat = 0.0
             self._beat_if_due()
-            if self._relay.all_stored or time.monotonic() >= give_up_at:
+            if (self._relay.all_stored and self._backfill.all_stored) or time.monotonic() >= give_up_at:
                 return
             time.sleep(self._settings.tail_s)
 
@@ -202,27 +223,12 @@ class _Watch:
         ending = self._trainer.ending(self._relay.ended)
         if ending.outcome == "succeeded":
             return ending
+        was_killed = ending.outcome == "lost" and ending.reason == "killed"
         if self._stop_ordered:
-            if ending.outcome == "failed" and ending.reason == "killed":
+            if was_killed:
                 message = f"it did not end within {self._settings.stop_grace_s:g} s of being asked and was killed"
                 return Ending("stopped", "killed", message)
             return ending
-        if self._leaving.is_set() and (ending.outcome == "stopped" or ending.reason == "killed"):
-            return Ending("failed", "worker_lost", "the worker was told to end while it ran; launch the run again")
+        if self._leaving.is_set() and (ending.outcome == "stopped" or was_killed):
+            return Ending("handed_back", "worker_left", "its worker was told to end while it ran")
         return ending
-
-
-def prepare_folder(folder: Path, claimed: Claimed) -> Path:
-    """The run's folder with its spec, and with an earlier attempt's events out of the way."""
-    folder.mkdir(parents=True, exist_ok=True)
-    events = folder / "events.jsonl"
-    if events.exists():
-        number = claimed.attempt - 1
-        while (kept := folder / f"events.{number}.jsonl").exists():
-            number += 1
-        events.rename(kept)
-    spec = folder / "spec.json"
-    beside = folder / "spec.json.new"
-    beside.write_text(json.dumps(claimed.spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(beside, spec)
-    return folder

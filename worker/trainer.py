@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nat_core.events import StateEvent
 from worker.client import Outcome
+from worker.folder import RunFolder
 
 TRAINER = (sys.executable, "-m", "nat_core")
 _EXIT_STOPPED = 3
@@ -23,7 +23,7 @@ _LAST_LINES = 5
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended, as the server is told."""
+    """How an attempt ended, as the server is told."""
 
     outcome: Outcome
     reason: str | None = None
@@ -34,21 +34,23 @@ class TrainerProcess:
     """A trainer in a session of its own, bound to this worker.
 
     It holds the read end of a pipe that closes when this worker is gone, whatever killed it; the
-    trainer ends itself then.
+    trainer ends itself then. It also holds the lock of its folder, as long as it lives.
     """
 
-    def __init__(self, argv: Sequence[str], spec: Path, folder: Path) -> None:
-        self._log = folder / "trainer.log"
+    def __init__(self, argv: Sequence[str], folder: RunFolder) -> None:
+        self._log = folder.path / "trainer.log"
         environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         with self._log.open("ab") as printed:
             self._process = subprocess.Popen(
-                [*argv, str(spec), "--output", str(folder), "--supervised"],
+                [*argv, str(folder.path / "spec.json"), "--output", str(folder.path), "--resume", "--supervised"],
                 stdin=subprocess.PIPE,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=environment,
+                pass_fds=(folder.lock,),
             )
+        folder.name_holder(self.pid)
 
     @property
     def pid(self) -> int:
@@ -88,7 +90,7 @@ class TrainerProcess:
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             reason = "killed" if name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") else "crashed"
-            return Ending("failed", reason, f"the trainer was ended by {name}{self._last_words()}")
+            return Ending("lost", reason, f"the trainer was ended by {name}{self._last_words()}")
         return Ending("failed", "crashed", f"the trainer ended with status {code}{self._last_words()}")
 
     def _kill_group(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, status
@@ -11,7 +12,8 @@ from pydantic import Field
 from nat_core.events import AnyEvent
 from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
 from nat_core.spec import RunSpec
-from server.api.deps import MAX_INTEGER, Body, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.errors import BrokerUnavailableError
 from server.life import Outcome
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -46,6 +48,7 @@ class Heartbeat(Body):
 class HeartbeatReply(Body):
     desired: Literal["run", "stop"]
     last_seq: int = Field(description="The event up to which none is missing here; resend from the next one.")
+    earlier: dict[int, int] = Field(description="The same for the run's earlier attempts.")
 
 
 class Finish(Body):
@@ -123,7 +126,7 @@ def run_events(
     after_seq: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 200,
 ) -> list[AnyEvent]:
-    """Events of the newest attempt, in order."""
+    """The run's events in order, without what a restart superseded; `seq` is larger by 2³² in each new attempt."""
     return store.events(run_id, type=type, after_seq=after_seq, limit=limit)
 
 
@@ -147,13 +150,17 @@ def claim_run(run_id: str, claim: Claim, life: LifeDep) -> Claimed:
 def beat(run_id: str, heartbeat: Heartbeat, life: LifeDep) -> HeartbeatReply:
     """Say that the run goes on; hear whether it should."""
     orders = life.heartbeat(run_id, heartbeat.attempt, heartbeat.step)
-    return HeartbeatReply(desired=orders.desired, last_seq=orders.last_seq)
+    return HeartbeatReply(desired=orders.desired, last_seq=orders.last_seq, earlier=orders.earlier)
 
 
 @router.post("/{run_id}/finish")
-def finish_run(run_id: str, finish: Finish, life: LifeDep) -> RunRecord:
-    """Say how the run ended."""
-    return life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message)
+def finish_run(run_id: str, finish: Finish, life: LifeDep, broker: BrokerDep) -> RunRecord:
+    """Say how the attempt ended. After `lost` and `handed_back` the run waits for a worker again."""
+    run = life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message)
+    if run.state == RunState.QUEUED:
+        with contextlib.suppress(BrokerUnavailableError):  # then the watch rings once Redis is back
+            broker.send(run_id)
+    return run
 
 
 def split(names: str) -> list[str]:

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from server.event_log import running_sum, thin
 from server.ingest import Batch, store_batches
+from server.series import running_sum, thin
 from tests.server.conftest import Api
 from tests.server.support import evaluation, metrics
 

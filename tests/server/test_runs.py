@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from nat_core.records import TRANSITIONS, RunState
 from server.errors import ConflictError, IllegalTransitionError, NotFoundError
 from server.life import move
 from server.settings import Settings
-from server.tables import RunRow, utc_now
+from server.tables import RunRow
 from tests.server.conftest import Api
 from tests.server.support import row_counts
 
@@ -92,7 +91,7 @@ def test_stale_attempt_is_refused_and_changes_nothing(api: Api, problem: Any) ->
 def test_heartbeat_brings_progress_and_takes_back_the_wish_to_stop(api: Api) -> None:
     run_id = api.one_run()
     api.claim(run_id)
-    assert api.beat(run_id, step=2) == {"desired": "run", "last_seq": 0}
+    assert api.beat(run_id, step=2) == {"desired": "run", "last_seq": 0, "earlier": {}}
     run = api.run(run_id)
     assert run["step"] == 2 and run["eta_s"] > 0
     api.call("POST", f"/runs/{run_id}/stop")
@@ -128,30 +127,6 @@ def test_stop_of_a_queued_run_keeps_workers_off(api: Api, problem: Any) -> None:
 
 def test_stop_answers_202(api: Api, client: Any) -> None:
     assert client.post(f"/api/v1/runs/{api.one_run()}/stop").status_code == 202
-
-
-def test_run_whose_worker_is_silent_is_lost(api: Api, app: FastAPI) -> None:
-    silent, waiting = (run["id"] for run in api.launch()["runs"])
-    api.claim(silent)
-    life = app.state.life
-    now = utc_now()
-    assert life.fail_lost(60, now + timedelta(seconds=50)) == []
-    assert life.fail_lost(60, now + timedelta(seconds=70)) == [silent]
-    run = api.run(silent)
-    assert (run["state"], run["reason"]) == ("failed", "worker_lost") and "w-1" in run["message"]
-    assert api.run(waiting)["state"] == "queued"
-
-
-def test_leases_count_from_the_servers_own_start(api: Api, app: FastAPI, settings: Settings) -> None:
-    from server.life import RunLife
-
-    run_id = api.one_run()
-    api.claim(run_id)
-    with app.state.store.change() as (session, _):
-        session.get(RunRow, run_id).heartbeat_at = utc_now() - timedelta(hours=1)
-    restarted = RunLife(app.state.store)
-    assert restarted.fail_lost(60) == []
-    assert restarted.fail_lost(60, utc_now() + timedelta(seconds=61)) == [run_id]
 
 
 def test_watch_rings_again_for_waiting_runs_only_when_no_ring_is_left(api: Api, app: FastAPI) -> None:

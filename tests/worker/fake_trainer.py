@@ -16,7 +16,8 @@ mode = os.environ.get("FAKE_MODE", "")
 step_s = float(os.environ.get("FAKE_STEP_S", "0.02"))
 spec = json.loads(Path(sys.argv[1]).read_text())
 folder = Path(sys.argv[sys.argv.index("--output") + 1])
-assert "--supervised" in sys.argv
+assert "--supervised" in sys.argv and "--resume" in sys.argv
+resumed = int(os.environ.get("FAKE_RESUMED", "0"))
 told_to_stop = threading.Event()
 signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else lambda *_: told_to_stop.set())
 
@@ -50,8 +51,8 @@ def end(outcome: str, step: int, code: int, **fields: str) -> None:
 if mode == "family":
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (folder / "child_pid").write_text(str(child.pid))
-emit("state", 0, phase="started", hardware={"device": "fake"})
-for step in range(1, spec["steps"] + 1):
+emit("state", resumed, phase="started", hardware={"device": "fake"})
+for step in range(resumed + 1, spec["steps"] + 1):
     time.sleep(step_s)
     emit("metrics", step, values={"reward": step / 10, "loss": float("nan") if mode == "nan" else 0.5})
     if told_to_stop.is_set():

@@ -74,7 +74,7 @@ def test_sigterm_ends_the_worker_and_its_trainer(start: Start, api: Api, setting
     assert process.wait(12) == 0
     assert_gone(trainer)
     run = api.run(first)
-    assert (run["state"], run["reason"]) == ("failed", "worker_lost")
+    assert (run["state"], run["reason"], run["restarts"]) == ("queued", "worker_left", 0)
     assert api.run(second)["state"] == "queued"
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 
 from server.settings import Settings
 from tests.server.conftest import Api
-from tests.server.support import wait_until
+from tests.server.support import metrics, wait_until
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -68,7 +69,7 @@ def test_values_that_are_not_finite_arrive_as_null(
 
 
 ENDINGS = {
-    "killed": ("failed", "killed", "SIGKILL; its last lines: about to need too much"),
+    "killed": ("queued", "killed", "SIGKILL; its last lines: about to need too much"),
     "raises": ("failed", "crashed", "RuntimeError: the reward function is wrong"),
     "reports failure": ("failed", "nan_loss", "the loss was NaN at step 2"),
     "torn line": ("failed", "crashed", "status 1; it printed nothing"),
@@ -137,22 +138,18 @@ def test_worker_told_to_leave_takes_its_trainer_along(
     leaving.set()
     thread.join(5)
     run = api.run(folder.name)
-    assert (run["state"], run["reason"]) == ("failed", "worker_lost") and "launch" in run["message"]
+    assert (run["state"], run["reason"], run["restarts"]) == ("queued", "worker_left", 0)
     assert_gone(int((folder / "pid").read_text()))
 
 
 def test_attempt_that_is_over_is_ended_without_a_word(
     supervisor: Supervisor, api: Api, folder: Path, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from datetime import timedelta
-
-    from server.tables import utc_now
-
     monkeypatch.setenv("FAKE_MODE", "deaf")
     monkeypatch.setenv("FAKE_STEP_S", "30")
     thread = in_thread(lambda: supervisor.run(folder.name))
     wait_until((folder / "pid").exists)
-    assert app.state.life.fail_lost(60, utc_now() + timedelta(hours=1)) == [folder.name]
+    app.state.life.finish(folder.name, 1, "lost", "worker_lost")  # as the server judges it
     thread.join(5)
     assert not thread.is_alive()
     assert api.run(folder.name)["reason"] == "worker_lost"
@@ -209,17 +206,40 @@ def test_secrets_do_not_reach_the_trainer(
     thread.join(10)
 
 
-def test_events_of_an_earlier_attempt_are_kept_beside(tmp_path: Path) -> None:
-    from worker.client import Claimed
-    from worker.supervisor import prepare_folder
+def test_run_that_was_lost_goes_on_and_what_was_never_sent_is_sent(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "killed")
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["state"] == "queued"
+    with (folder / "events.jsonl").open("a") as file:  # written, but its worker was killed before it was sent
+        for seq, step in ((4, 3), (5, 4)):
+            file.write(metrics(seq, step, reward=0.1 * step).model_dump_json() + "\n")
+        file.write('{"seq": 6, "ti')
+    monkeypatch.setenv("FAKE_MODE", "")
+    monkeypatch.setenv("FAKE_RESUMED", "3")
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["attempt"], run["resumed_step"]) == ("succeeded", 2, 3)
+    (series,) = api.call("GET", f"/runs/{folder.name}/metrics", params={"keys": "reward"})
+    assert series["x"] == [1, 2, 3, 4, 5]
+    assert series["y"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
 
-    (tmp_path / "events.jsonl").write_text("first\n")
-    prepare_folder(tmp_path, Claimed(2, {"steps": 1}))
-    assert (tmp_path / "events.1.jsonl").read_text() == "first\n"
-    (tmp_path / "events.jsonl").write_text("second\n")
-    prepare_folder(tmp_path, Claimed(2, {"steps": 1}))
-    assert (tmp_path / "events.2.jsonl").read_text() == "second\n"
-    assert not (tmp_path / "events.jsonl").exists()
+
+def test_folder_that_somebody_else_holds_gives_the_run_back(
+    worker_settings: WorkerSettings, supervisor: Supervisor, api: Api, folder: Path
+) -> None:
+    from worker.client import Claimed
+    from worker.folder import RunFolder
+
+    supervisor._settings = replace(worker_settings, folder_wait_s=0.2)
+    held = RunFolder(folder, Claimed(1, {}), 0)
+    supervisor.run(folder.name)
+    held.let_go()
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"], run["restarts"]) == ("queued", "folder_taken", 1)
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["state"] == "succeeded"
 
 
 def test_folder_that_cannot_be_made_fails_the_run(supervisor: Supervisor, api: Api, folder: Path) -> None:

@@ -1,0 +1,73 @@
+"""A trainer that dies by kill -9, wherever it is: the run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.stack import STEPS, Stack, values, weights
+from tests.server.support import wait_until
+
+pytestmark = pytest.mark.slow
+
+DEATHS = {
+    "in rollout": ("rollout:4:kill", 2),
+    "in backward": ("backward:5:kill", 4),
+    "in a checkpoint's files": ("fsync:partial-00000004/optimizer:kill", 2),
+    "before a checkpoint's rename": ("fsync:partial-00000004/manifest:kill", 2),
+    "before any checkpoint": ("backward:1:kill", 0),
+}
+
+
+def assert_as_if_nothing_had_happened(stack: Stack, run_id: str, undisturbed: Path) -> None:
+    """Every step once, with the values and the weights of a run that went straight through."""
+    assert stack.series(run_id) == values(undisturbed)
+    steps = [event["step"] for event in stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})]
+    assert steps == list(range(1, STEPS + 1))
+    assert [x for x, _ in stack.series(run_id, "eval/accuracy")] == [0, STEPS]
+    assert weights(stack.folder(run_id)) == weights(undisturbed)
+    wait_until(lambda: stack.trainers() == [])
+
+
+@pytest.mark.parametrize("place", DEATHS)
+def test_trainer_killed(stack: Stack, undisturbed: Path, place: str) -> None:
+    fault, resumed_step = DEATHS[place]
+    run_id = stack.launch()
+    stack.start_worker(FAULT=fault)
+    run = stack.wait_for(run_id, "succeeded")
+    assert stack.mark.exists()
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, resumed_step)
+    first, second = run["attempts"]
+    assert first["reason"] == "killed" and "SIGKILL" in first["message"] and second["reason"] is None
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_trainer_killed_more_often_than_it_may_be(stack: Stack) -> None:
+    program = "import os; os.kill(os.getpid(), 9)"
+    start = f"import sys; from worker.__main__ import main; sys.exit(main((sys.executable, '-c', {program!r})))"
+    stack.start_worker(program=("-c", start))
+    run_id = stack.launch()
+    run = stack.wait_for(run_id, "failed")
+    assert (run["reason"], run["attempt"], run["restarts"]) == ("killed", 4, 3)
+    assert "NATLAB_MAX_RESTARTS is 3" in run["message"]
+
+
+@pytest.mark.parametrize("damage", ["flipped byte", "truncated"])
+def test_checkpoint_damaged(stack: Stack, undisturbed: Path, damage: str) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT="backward:5:hold")
+    stack.wait_for_fault()
+    (pid,) = [int(line.split()[0]) for line in stack.trainers()]
+    path = stack.folder(run_id) / "checkpoints" / "step-00000004" / "model" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content if damage == "flipped byte" else content[: len(content) // 2])
+    os.kill(pid, signal.SIGKILL)
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["resumed_step"]) == (2, 2)
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+    log = stack.http.get(f"/api/v1/runs/{run_id}/logs").text
+    assert "step-00000004 is damaged: model/model.safetensors is not what was written" in log
