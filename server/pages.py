@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -18,9 +19,11 @@ from nat_core.spec import demo_experiment
 from server.errors import NotFoundError
 from server.store import Store
 from web import views
+from web.compare import MAX_RUNS, Group, compared_figures, group_runs
 from web.figure_sets import LoadSeries, experiment_figures, run_figures
 from web.figures import Chart
 from web.pages import (
+    compare_page,
     experiment_page,
     experiments_page,
     launch_page,
@@ -30,6 +33,7 @@ from web.pages import (
 )
 from web.palette import PALETTES
 from web.tokens import choose_sample
+from web.view import listed
 
 _PAGE_SIZE = 20
 _MAX_POINTS = 600
@@ -65,6 +69,7 @@ Across = Literal["step", "tokens_selected", "tokens_generated", "update_s"]
 Cost = Literal["share", "tokens", "seconds", "memory"]
 Tab = Literal["tokens", "logs", "config"]
 Names = Annotated[str, Query(max_length=2000)]
+RunIds = Annotated[str, Query(max_length=8000)]
 
 
 @router.get("/")
@@ -92,9 +97,9 @@ def launch(store: StoreDep, clone: Annotated[str | None, Query(max_length=40)] =
 
 
 @router.get("/experiments/{experiment_id}")
-def experiment(store: StoreDep, experiment_id: str) -> str:
+def experiment(request: Request, store: StoreDep, experiment_id: str) -> str:
     record = store.get_experiment(experiment_id)
-    return experiment_page(record, _comparison(store, record))
+    return experiment_page(record, _comparison(store, record), dict(request.query_params))
 
 
 @router.get("/experiments/{experiment_id}/figures.json")
@@ -114,6 +119,35 @@ def figures_of_experiment(
     wanted, palette = names.split(","), PALETTES[theme]
     charts = experiment_figures(wanted, record, comparison, load, palette, x=x, cost=cost, cell=cell, compact=compact)
     return _figures(charts)
+
+
+@router.get("/compare")
+def compare(request: Request, store: StoreDep, runs: RunIds = "") -> str:
+    groups, experiments = _compared(store, runs)
+    if not groups:
+        raise NotFoundError(
+            "there is nothing to compare; select two rows or more of an experiment's table, then press c"
+        )
+    only = next(iter(experiments.values())) if len(experiments) == 1 else None
+    return compare_page(groups, only, _here(request), dict(request.query_params))
+
+
+@router.get("/compare/figures.json")
+def figures_of_comparison(
+    store: StoreDep, runs: RunIds = "", names: Names = "", theme: Theme = "light", x: Across = "step"
+) -> JSONResponse:
+    groups, _ = _compared(store, runs)
+    return _figures(compared_figures(names.split(","), groups, _loader(store, x), PALETTES[theme], x))
+
+
+def _compared(store: Store, run_ids: str) -> tuple[list[Group], dict[str, ExperimentRecord]]:
+    """The runs asked for, those that are not there left out."""
+    found = []
+    for run_id in listed(run_ids)[:MAX_RUNS]:
+        with suppress(NotFoundError):
+            found.append(store.get_run(run_id))
+    experiments = {run.experiment_id: store.get_experiment(run.experiment_id) for run in found}
+    return group_runs(found, experiments), experiments
 
 
 @router.get("/runs/{run_id}")

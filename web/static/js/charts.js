@@ -25,11 +25,13 @@ function loadPlotly() {
 }
 
 function figuresUrl(elements) {
-  const query = new URLSearchParams(params);
+  const url = new URL(document.body.dataset.figures, location.href);
+  const query = url.searchParams;
+  for (const [name, value] of params) query.set(name, value);
   query.set("theme", currentTheme());
   if (innerWidth < NARROW) query.set("compact", "1");
   query.set("names", [...new Set(elements.map((element) => element.dataset.chart))].join(","));
-  return `${document.body.dataset.figures}?${query}`;
+  return url;
 }
 
 // Fetches and draws these charts; while a request is out, what comes due waits for the next one.
