@@ -10,7 +10,7 @@ from nat_core.records import ExperimentRecord, RunDetail, RunRecord
 from web.columns import RUN_COLUMNS
 from web.diff import Difference, differences
 from web.figure_sets import LoadSeries
-from web.figures import Chart, Curve, curves_chart
+from web.figures import Axes, Chart, Curve, curves_chart
 from web.palette import Palette
 from web.table import Row, Table, make_table
 from web.view import TableView
@@ -70,7 +70,7 @@ def compared_table(groups: Sequence[Group], view: TableView, query: Mapping[str,
 
 
 def compared_figures(
-    names: Iterable[str], groups: Sequence[Group], load: LoadSeries, palette: Palette, x: str = "step"
+    names: Iterable[str], groups: Sequence[Group], load: LoadSeries, palette: Palette, axes: Axes
 ) -> dict[str, Chart]:
     """One chart a metric, a curve for each run; a group's finished runs become their mean."""
     keys = [name for name in names if name in METRICS]
@@ -85,5 +85,5 @@ def compared_figures(
             for run in group.runs
             if (series := found.get((run.id, key))) is not None
         ]
-        charts[key] = curves_chart(METRICS[key], curves, palette, x)
+        charts[key] = curves_chart(METRICS[key], curves, palette, axes)
     return charts

@@ -28,7 +28,13 @@ TABLE_SUBS = {
     "budgets": "means over seeds, ± 95% intervals not adjusted for the number of budgets",
     "runs": "newest values",
 }
-X_WORDS = {"step": "step", "tokens_selected": "tokens trained on", "update_s": "update seconds"}
+X_WORDS = {
+    "step": "step",
+    "tokens_selected": "tokens trained on",
+    "tokens_generated": "tokens generated",
+    "update_s": "update seconds",
+    "wall_s": "wall-clock",
+}
 
 
 @dataclass(frozen=True)

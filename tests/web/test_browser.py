@@ -68,7 +68,7 @@ def test_numbers_behind_a_chart_are_a_table(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/{site.finished.id}")
     drawn(page, "tradeoff")
     panel = page.locator("section", has=page.get_by_test_id("chart-tradeoff")).last
-    panel.get_by_text("Numbers").click()
+    panel.get_by_text("Numbers", exact=True).click()
     expect(panel.locator(".plot-data tbody tr")).to_have_count(3)
     expect(panel.locator(".plot-data thead th").first).to_have_text("Budget")
 

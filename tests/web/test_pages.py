@@ -18,6 +18,7 @@ from server.settings import Settings
 from server.store import Store
 from tests.web.building import finished_experiment, launch, small_spec, train
 from web import views
+from web.numbers import written
 
 HOSTILE = """<script>alert(1)</script>"'&{{7*7}}"""
 
@@ -197,6 +198,30 @@ def test_experiment_figures_are_the_ones_asked_for(client: TestClient, store: St
     assert lines[0]["x"] == [1, 2, 3, 4, 5, 6] and lines[0]["line"]["color"] == "#8fa2ff"
     tokens = client.get(f"{path}?names=reward&x=tokens_selected").json()["figures"]["reward"]
     assert tokens["caption"].startswith("by tokens trained on")
+
+
+def test_numbers_behind_a_chart_come_whole_as_csv_and_json(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec(seeds=(0, 1), steps=800), evaluate_every=800)
+    path = f"/experiments/{experiment.id}"
+    answer = client.get(f"{path}/numbers.csv?name=reward&x=wall_s")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert f'filename="{experiment.id}-reward.csv"' in answer.headers["content-disposition"]
+    head, *rows = answer.text.splitlines()
+    assert head == "run,budget,seed,state,metric,wall_s,value" and len(rows) == 6 * 800  # the chart has 600 a run
+    first = client.get(f"{path}/numbers.json?name=reward").json()[0]
+    assert first["run"] == experiment.runs[0].id and first["step"] == 1
+    small = finished_experiment(store, small_spec("Small"))
+    budgets = client.get(f"/experiments/{small.id}/numbers.json?name=savings").json()
+    saved = store.comparison(small.id).cells[1].savings["tokens_selected"]
+    assert (budgets[1]["budget"], budgets[1]["saved_tokens_selected"]) == ("rpc · linear · ½", saved.mean)
+    assert len(client.get(f"/runs/{experiment.runs[1].id}/numbers.json?name=reward").json()) == 800
+    assert client.get(f"{path}/numbers.csv?name=nonsense").status_code == 422
+    assert client.get(f"{path}/numbers.exe?name=reward").status_code == 422
+    assert client.get(f"{path}/figures.json?names=reward&smooth=2").status_code == 422
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text_in_csv() -> None:
+    assert written([{"budget": "=1+1", "value": -1.5}], "csv") == "budget,value\n'=1+1,-1.5\n"
 
 
 def test_an_archived_run_leaves_the_answer_the_listing_and_the_curves_at_once(client: TestClient, store: Store) -> None:

@@ -1,5 +1,7 @@
 // What the reader chose on a page stands in its address: shared, reopened and reloaded, it shows the same.
 
+const TABLE_PARAMS = ["table", "sort", "q", "cols", "sel"];
+
 export function param(name, otherwise = "") {
   return new URLSearchParams(location.search).get(name) ?? otherwise;
 }
@@ -29,12 +31,8 @@ export function startState() {
     const link = event.target.closest("[data-state-link]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
     event.preventDefault();
-    const query = new URLSearchParams(link.search);
-    // Choices made since the link was drawn stay.
-    for (const name of ["x", "cost", "cell", "smooth", "log", "hide", "range", "open"]) {
-      if (param(name)) query.set(name, param(name));
-    }
-    history.replaceState(null, "", `${location.pathname}?${query}`);
+    const asked = new URLSearchParams(link.search);
+    setParams(Object.fromEntries(TABLE_PARAMS.map((name) => [name, asked.get(name)]))); // charts keep their own
     document.dispatchEvent(new CustomEvent("natlab:state"));
     refresh();
   });
