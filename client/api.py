@@ -155,7 +155,7 @@ class NatLab:
 
         Args:
             keys: names from `nat_core.events.METRICS`.
-            x: `step`, or a running total: `tokens_selected`, `tokens_generated`, `update_s`.
+            x: `step`, the time so far `wall_s`, or a running total: `tokens_selected`, `tokens_generated`, `update_s`.
             since: leave out this step and everything before it.
             max_points: most points in one series.
         """

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
-from nat_core.comparison import Comparison
 from nat_core.events import SampleEvent
-from nat_core.records import ExperimentRecord, MetricSeries, RunDetail, RunRecord
+from nat_core.records import MetricSeries, RunDetail, RunRecord
 from nat_core.spec import demo_experiment
 from server.errors import NotFoundError
+from server.reading import RunIds, StoreDep, kept_comparison, picked_groups
 from server.store import Store
 from web import views
-from web.figure_sets import LoadSeries, experiment_figures, run_figures
-from web.figures import Chart
 from web.pages import (
+    compare_page,
     experiment_page,
     experiments_page,
     launch_page,
@@ -28,11 +26,9 @@ from web.pages import (
     run_page,
     workers_page,
 )
-from web.palette import PALETTES
 from web.tokens import choose_sample
 
 _PAGE_SIZE = 20
-_MAX_POINTS = 600
 _MAX_SAMPLES = 2000
 
 
@@ -54,17 +50,7 @@ class PageRoute(APIRoute):
 router = APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
 
 
-def _store(request: Request) -> Store:
-    store: Store = request.app.state.store
-    return store
-
-
-StoreDep = Annotated[Store, Depends(_store)]
-Theme = Literal["light", "dark"]
-Across = Literal["step", "tokens_selected", "tokens_generated", "update_s"]
-Cost = Literal["share", "tokens", "seconds", "memory"]
 Tab = Literal["tokens", "logs", "config"]
-Names = Annotated[str, Query(max_length=2000)]
 
 
 @router.get("/")
@@ -80,7 +66,7 @@ def experiments(
     cursor: Annotated[str | None, Query(max_length=40)] = None,
 ) -> str:
     page = store.list_experiments(archived=archived, limit=_PAGE_SIZE, cursor=cursor)
-    answers = {experiment.id: _comparison(store, experiment).headline for experiment in page.items}
+    answers = {experiment.id: kept_comparison(store, experiment).headline for experiment in page.items}
     url = str(request.base_url).rstrip("/")
     return experiments_page(page, answers, archived, _here(request), url, store.settings.token is not None)
 
@@ -92,42 +78,25 @@ def launch(store: StoreDep, clone: Annotated[str | None, Query(max_length=40)] =
 
 
 @router.get("/experiments/{experiment_id}")
-def experiment(store: StoreDep, experiment_id: str) -> str:
+def experiment(request: Request, store: StoreDep, experiment_id: str) -> str:
     record = store.get_experiment(experiment_id)
-    return experiment_page(record, _comparison(store, record))
+    return experiment_page(record, kept_comparison(store, record), dict(request.query_params))
 
 
-@router.get("/experiments/{experiment_id}/figures.json")
-def figures_of_experiment(
-    store: StoreDep,
-    experiment_id: str,
-    names: Names = "",
-    theme: Theme = "light",
-    x: Across = "step",
-    cost: Cost = "share",
-    cell: Annotated[int | None, Query(ge=0)] = None,
-    compact: bool = False,
-) -> JSONResponse:
-    record = store.get_experiment(experiment_id)
-    comparison = _comparison(store, record)
-    load = _loader(store, x)
-    wanted, palette = names.split(","), PALETTES[theme]
-    charts = experiment_figures(wanted, record, comparison, load, palette, x=x, cost=cost, cell=cell, compact=compact)
-    return _figures(charts)
+@router.get("/compare")
+def compare(request: Request, store: StoreDep, runs: RunIds = "") -> str:
+    groups, experiments = picked_groups(store, runs)
+    if not groups:
+        raise NotFoundError(
+            "there is nothing to compare; select two rows or more of an experiment's table, then press c"
+        )
+    only = next(iter(experiments.values())) if len(experiments) == 1 else None
+    return compare_page(groups, only, _here(request), dict(request.query_params))
 
 
 @router.get("/runs/{run_id}")
 def run(request: Request, store: StoreDep, run_id: str) -> str:
     return _run_page(request, store, run_id, "overview")
-
-
-@router.get("/runs/{run_id}/figures.json")
-def figures_of_run(
-    store: StoreDep, run_id: str, names: Names = "", theme: Theme = "light", x: Across = "step"
-) -> JSONResponse:
-    record = store.get_run(run_id)
-    baseline = views.baseline_run(store.get_experiment(record.experiment_id), record)
-    return _figures(run_figures(names.split(","), record, baseline, _loader(store, x), PALETTES[theme], x))
 
 
 @router.get("/runs/{run_id}/{tab}")
@@ -179,34 +148,6 @@ def _samples(store: Store, run: RunDetail) -> list[SampleEvent]:
     return found
 
 
-def _loader(store: Store, x: str) -> LoadSeries:
-    return lambda run_ids, keys: store.metric_series(run_ids, keys, x=x, max_points=_MAX_POINTS)
-
-
-def _figures(charts: dict[str, Chart]) -> JSONResponse:
-    figures = {name: chart.to_json() for name, chart in charts.items()}
-    return JSONResponse({"figures": figures}, headers={"Cache-Control": "no-store"})
-
-
 def _here(request: Request) -> str:
     """This page's own address without its host: what htmx fetches again."""
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
-
-
-# Comparisons of finished experiments do not change, and a listing shows many: the newest are kept.
-_KEPT = 256
-_answers: dict[str, Comparison] = {}
-
-
-def _comparison(store: Store, experiment: ExperimentRecord) -> Comparison:
-    runs = [(run.id, run.state, run.attempt, run.step, run.archived) for run in experiment.runs]
-    key = json.dumps([experiment.id, runs])
-    settled = all(run.state.is_final for run in experiment.runs)
-    if settled and key in _answers:
-        return _answers[key]
-    comparison = store.comparison(experiment.id)
-    if settled:
-        while len(_answers) >= _KEPT:
-            _answers.pop(next(iter(_answers)))
-        _answers[key] = comparison
-    return comparison

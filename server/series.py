@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import text
 from sqlmodel import Session
@@ -20,8 +20,9 @@ X_AXES: dict[str, str | None] = {
     "tokens_selected": "tokens/selected",
     "tokens_generated": "tokens/generated",
     "update_s": "timing_s/update",
+    "wall_s": None,
 }
-"""What a series can be drawn against: the step, or the sum so far of a metric."""
+"""What a series can be drawn against: the step, the sum so far of a metric, or the time it took so far."""
 
 
 def metric_series(
@@ -33,21 +34,52 @@ def metric_series(
             raise BadQueryError(f"keys holds {key[:80]!r}, which is no metric; choose from nat_core.events.METRICS")
     if x not in X_AXES:
         raise BadQueryError(f"x is {x[:80]!r}, but it is one of {', '.join(X_AXES)}; choose one")
-    summed = X_AXES[x]
-    sums = {} if summed is None else _points(session, run_ids, summed)
+    places = _places(session, run_ids, x)
     series = []
     for key in keys:
         points = _points(session, run_ids, key)
         for run_id in run_ids:
             steps = [step for step, _ in points.get(run_id, [])]
             values = [value for _, value in points.get(run_id, [])]
-            xs = [float(step) for step in steps] if summed is None else running_sum(sums.get(run_id, []), steps)
+            xs = [float(step) for step in steps] if places is None else places(run_id, steps)
             shown = [index for index, step in enumerate(steps) if since is None or step > since]
             shown = thin(shown, values, max_points)
             if shown:
                 y = [values[index] for index in shown]
                 series.append(MetricSeries(run_id=run_id, key=key, x=[xs[index] for index in shown], y=y))
     return series
+
+
+def _places(session: Session, run_ids: list[str], x: str) -> Callable[[str, Sequence[int]], list[float]] | None:
+    """Where a run's steps stand on the axis; None where the step itself is the axis."""
+    if x == "wall_s":
+        gaps = {run_id: _elapsed(session, run_id) for run_id in run_ids}
+        return lambda run_id, steps: running_sum(gaps[run_id], steps)
+    summed = X_AXES[x]
+    if summed is None:
+        return None
+    sums = _points(session, run_ids, summed)
+    return lambda run_id, steps: running_sum(sums.get(run_id, []), steps)
+
+
+def _elapsed(session: Session, run_id: str) -> list[tuple[int, float | None]]:
+    """For each step the seconds by which it ended later than the one before it; an attempt's clock starts anew.
+
+    Time between attempts, and what was done twice, are the fault's and not the budget's.
+    """
+    query = text(
+        "SELECT event.attempt, event.step, MAX(event.time), "
+        "(SELECT MIN(first.time) FROM event AS first WHERE first.run_id = :run AND first.attempt = event.attempt) "
+        f"FROM event {COUNTS} WHERE event.run_id = :run AND type IN ('metrics', 'evaluation') "
+        "GROUP BY event.attempt, event.step ORDER BY event.attempt, event.step"
+    )
+    newest: dict[int, float] = {}
+    gaps: list[tuple[int, float | None]] = []
+    for attempt, step, time, first in session.execute(query, {"run": run_id}):
+        before = newest.get(attempt, first)
+        gaps.append((step, max(0.0, time - before)))
+        newest[attempt] = max(time, before)
+    return gaps
 
 
 def running_sum(points: Sequence[tuple[int, float | None]], steps: Sequence[int]) -> list[float]:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
-from web.figures import Chart, Curve, Line, curves_chart, line_chart, savings_chart, tradeoff_chart
+from web.figures import Axes, Chart, Curve, Line, curves_chart, line_chart, savings_chart, tradeoff_chart
 from web.figures.chart import empty_chart
 from web.palette import Palette
 from web.views import savings_cell
+
+_PLAIN = Axes()
 
 # (run ids, metric keys) -> series
 LoadSeries = Callable[[list[str], list[str]], list[MetricSeries]]
@@ -29,7 +31,7 @@ def experiment_figures(
     load: LoadSeries,
     palette: Palette,
     *,
-    x: str = "step",
+    axes: Axes = _PLAIN,
     cost: str = "share",
     cell: int | None = None,
     compact: bool = False,
@@ -46,7 +48,7 @@ def experiment_figures(
         series = load([run.id for run in experiment.runs if not run.archived], keys)
         for key in keys:
             curves = experiment_curves(experiment, [s for s in series if s.key == key])
-            charts[key] = curves_chart(METRICS[key], curves, palette, x)
+            charts[key] = curves_chart(METRICS[key], curves, palette, axes)
     return charts
 
 
@@ -74,7 +76,7 @@ def run_figures(
     baseline: RunRecord | None,
     load: LoadSeries,
     palette: Palette,
-    x: str = "step",
+    axes: Axes = _PLAIN,
 ) -> dict[str, Chart]:
     """The figures of a run's page: the run in its cell's colour, its baseline of the same seed in grey behind it."""
     keys = [name for name in names if name in METRICS]
@@ -91,7 +93,7 @@ def run_figures(
             lines.append(_line(found.get((run.id, partner)), METRICS[partner].label, run.cell, muted=True))
         elif baseline is not None:
             lines.append(_line(found.get((baseline.id, key)), baseline.label, baseline.cell, muted=True))
-        chart = line_chart(METRICS[key], lines, palette, x)
+        chart = line_chart(METRICS[key], lines, palette, axes)
         told = (
             f"{chart.caption}; dotted: {METRICS[partner].label.lower()}"
             if partner and chart.num_points

@@ -4,21 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, Page, RunDetail, RunRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec, demo_experiment
 from web import views
+from web.columns import BUDGET_COLUMNS, RUN_COLUMNS, BudgetItem
+from web.compare import Group, compared_table, group_differences
+from web.diff import differences
 from web.figures import X_AXES
 from web.form import DATA_TYPES, launch_form
 from web.formatting import sentence
+from web.table import Row, Table, make_table
 from web.templating import render
 from web.tokens import SampleChoice
+from web.view import TABLES, TableView, link, table_view
 
 TABS = {"overview": "Overview", "tokens": "Tokens", "logs": "Logs", "config": "Config"}
 TOKEN_HEADER = "Authorization: Bearer $NATLAB_TOKEN"
-X_WORDS = {"step": "step", "tokens_selected": "tokens trained on", "update_s": "update seconds"}
+TABLE_SUBS = {
+    "budgets": "means over seeds, ± 95% intervals not adjusted for the number of budgets",
+    "runs": "newest values",
+}
+X_WORDS = {
+    "step": "step",
+    "tokens_selected": "tokens trained on",
+    "tokens_generated": "tokens generated",
+    "update_s": "update seconds",
+    "wall_s": "wall-clock",
+}
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A line of the curves' legend."""
+
+    label: str
+    colour: int
+    biased: bool
 
 
 def experiments_page(
@@ -64,9 +89,10 @@ def launch_command(server_url: str, with_token: bool = False) -> str:
     return " \\\n  ".join([f"curl -X POST {server_url}/api/v1/experiments", *options])
 
 
-def experiment_page(experiment: ExperimentRecord, comparison: Comparison) -> str:
-    """The answer, what it cost, the budgets, the curves."""
-    base = comparison.baseline
+def experiment_page(experiment: ExperimentRecord, comparison: Comparison, query: Mapping[str, str]) -> str:
+    """The answer, what it cost, the budgets or the runs as a table, the curves. `query` is the address's."""
+    view = table_view(query)
+    budgets = [budget.model_dump(mode="json") for budget in experiment.spec.budgets]
     return render(
         "experiment.html",
         section="experiments",
@@ -75,19 +101,95 @@ def experiment_page(experiment: ExperimentRecord, comparison: Comparison) -> str
         facts=views.experiment_facts(experiment),
         overall=views.experiment_progress(experiment),
         active=any(views.is_active(run) for run in experiment.runs),
-        baseline_label=comparison.cells[base].label,
-        cells=[comparison.cells[base], *(cell for cell in comparison.cells if cell.cell != base)],
-        best=views.leanest(comparison),
+        baseline_label=comparison.cells[comparison.baseline].label,
         savings_of=views.savings_cell(comparison),
-        runs=sorted(experiment.runs, key=lambda run: (run.seed, run.cell)),
-        seconds=views.run_seconds,
+        table=experiment_table(experiment, comparison, view, query),
+        view=view,
+        table_links={name: link(query, table=name, sort=None, cols=None, sel=None) for name in TABLES},
+        table_sub=TABLE_SUBS[view.table],
+        plain_link=link(query, cols=None),
+        clear_filter=link(query, q=None),
         cost_axes=X_AXES,
         x_words=X_WORDS,
         open_charts=views.EXPERIMENT_CHARTS,
-        groups=views.more_charts(views.EXPERIMENT_CHARTS),
+        groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
+        legend=[LegendEntry(budget.label, cell, budget.biased) for cell, budget in enumerate(experiment.spec.budgets)],
         metrics=METRICS,
+        differing=differences(budgets),
         spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
         hardware=sorted({text for run in experiment.runs if (text := views.hardware_text(run.hardware))}),
+    )
+
+
+def experiment_table(
+    experiment: ExperimentRecord, comparison: Comparison, view: TableView, query: Mapping[str, str]
+) -> Table:
+    """The budgets, with the baseline pinned above the others, or the runs."""
+    if view.table == "runs":
+        return make_table("Run", RUN_COLUMNS, _run_rows(experiment), view, query)
+    return make_table("Budget", BUDGET_COLUMNS, _budget_rows(experiment, comparison), view, query)
+
+
+def _budget_rows(experiment: ExperimentRecord, comparison: Comparison) -> list[Row[BudgetItem]]:
+    rows = []
+    for cell in comparison.cells:
+        runs = tuple(run for run in experiment.runs if run.cell == cell.cell and not run.archived)
+        rows.append(
+            Row(
+                id=str(cell.cell),
+                label=cell.label,
+                item=BudgetItem(cell, runs),
+                colour=cell.cell,
+                biased=cell.biased,
+                note="biased" if cell.biased else "",
+                pinned=cell.cell == comparison.baseline,
+                runs=tuple(run.id for run in runs),
+            )
+        )
+    return rows
+
+
+def _run_rows(experiment: ExperimentRecord) -> list[Row[RunRecord]]:
+    return [
+        Row(
+            id=run.id,
+            label=run.label,
+            item=run,
+            colour=run.cell,
+            biased=experiment.spec.budgets[run.cell].biased,
+            url=f"/runs/{run.id}",
+            runs=(run.id,),
+        )
+        for run in sorted(experiment.runs, key=lambda run: (run.seed, run.cell))
+    ]
+
+
+def compare_page(
+    groups: Sequence[Group], experiment: ExperimentRecord | None, here: str, query: Mapping[str, str]
+) -> str:
+    """Runs side by side; `experiment` where they are all of one."""
+    view = table_view({**query, "table": "runs"})
+    runs = [run for group in groups for run in group.runs]
+    return render(
+        "compare.html",
+        section="experiments",
+        groups=groups,
+        experiment=experiment,
+        num_runs=len(runs),
+        run_ids=",".join(run.id for run in runs),
+        here=here,
+        differing=group_differences(groups),
+        table=compared_table(groups, view, query),
+        table_links={},
+        table_sub=TABLE_SUBS["runs"],
+        view=view,
+        plain_link=link(query, cols=None),
+        clear_filter=link(query, q=None),
+        x_words=X_WORDS,
+        legend=[LegendEntry(group.label, group.colour, group.biased) for group in groups],
+        open_charts=views.EXPERIMENT_CHARTS,
+        groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
+        metrics=METRICS,
     )
 
 

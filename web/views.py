@@ -119,16 +119,6 @@ def experiment_facts(experiment: ExperimentRecord, now: datetime | None = None) 
     return facts
 
 
-def leanest(comparison: Comparison) -> dict[str, int]:
-    """For each cost, the cell that has least of it: the table sets it in bold. Needs two cells to compare."""
-    best = {}
-    for key in ("fraction", "forward_backward_s", "step_s", "peak_memory_gib"):
-        known = [(estimate.mean, cell.cell) for cell in comparison.cells if (estimate := getattr(cell, key))]
-        if len(known) > 1:
-            best[key] = min(known)[1]
-    return best
-
-
 def savings_cell(comparison: Comparison, chosen: int | None = None) -> int | None:
     """Whose savings to show: the one asked for, the best, or the first other than the baseline that has any."""
     with_savings = [cell.cell for cell in comparison.cells if cell.savings and cell.cell != comparison.baseline]

@@ -21,8 +21,8 @@ def batch_metrics(
     run_ids: Annotated[str, Query(max_length=8000, description="Runs, separated by commas.")],
     keys: Annotated[str, Query(max_length=4000, description="Metrics, separated by commas.")],
     x: Annotated[
-        Literal["step", "tokens_selected", "tokens_generated", "update_s"],
-        Query(description="What the values stand against; all but `step` are sums so far."),
+        Literal["step", "tokens_selected", "tokens_generated", "update_s", "wall_s"],
+        Query(description="What the values stand against: the step, the time so far (`wall_s`), or a sum so far."),
     ] = "step",
     since: Annotated[int | None, Query(ge=-1, le=MAX_INTEGER, description="Only steps after this one.")] = None,
     max_points: Annotated[int | None, Query(ge=3, le=100_000, description="Most points in a series.")] = None,

@@ -51,6 +51,7 @@ def test_series_stand_against_the_step(api: Api, trained: str) -> None:
         ("tokens_selected", [0, 150]),
         ("tokens_generated", [0, 300]),
         ("update_s", [0, 0.75]),
+        ("wall_s", [0, 4]),
     ],
 )
 def test_evaluations_stand_against_sums_so_far(api: Api, trained: str, x: str, expected: list[float]) -> None:

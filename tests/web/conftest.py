@@ -12,6 +12,9 @@ from fastapi.testclient import TestClient
 from server.main import create_app
 from server.settings import Settings
 from server.store import Store
+from tests.web.browsing import browser, page, site
+
+__all__ = ["app", "browser", "client", "page", "site", "store"]
 
 
 @pytest.fixture

@@ -3,98 +3,28 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from nat_core.records import ExperimentRecord
 from server.ingest import Batch, store_batches
 from server.life import RunLife
 from server.main import create_app
 from server.settings import Settings
-from server.store import Store
-from tests.server.support import served, valkey
+from tests.server.support import served
+from tests.web.browsing import HOSTILE, Site, drawn
 from tests.web.building import HARDWARE, finished_experiment, launch, run_events, small_spec, train
 
 pytestmark = pytest.mark.slow
-expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
-
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-HOSTILE = "<img src=x onerror=alert(1)> half?"
-
-
-@dataclass
-class Site:
-    """A served application with one finished and one waiting experiment."""
-
-    url: str
-    app: FastAPI
-    finished: ExperimentRecord
-    waiting: ExperimentRecord
-
-    @property
-    def store(self) -> Store:
-        store: Store = self.app.state.store
-        return store
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with valkey() as redis_url:
-        app = create_app(Settings(home=tmp_path_factory.mktemp("site"), redis_url=redis_url))
-        store: Store = app.state.store
-        finished = finished_experiment(store, small_spec(HOSTILE, seeds=(0, 1), steps=12), evaluate_every=4)
-        waiting = launch(store, small_spec("Waiting"))
-        with served(app) as url:
-            yield Site(url, app, finished, waiting)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page on which every script error and every refusal by the content policy fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
-    page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
-    yield page
-    context.close()
-    assert errors == []
-
-
-def drawn(page: Page, name: str) -> None:
-    expect(page.get_by_test_id(f"chart-{name}").locator("svg.main-svg").first).to_be_visible()
 
 
 def paths(site: Site) -> list[str]:
     run = site.finished.runs[1].id
     tabs = [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]
-    return ["/experiments", f"/experiments/{site.finished.id}", *tabs, "/experiments/new", "/workers", "/runs/none"]
+    compare = f"/compare?runs={','.join(run.id for run in site.finished.runs)}"
+    pages = ["/experiments", f"/experiments/{site.finished.id}", f"/experiments/{site.finished.id}?table=runs", compare]
+    return [*pages, *tabs, "/experiments/new", "/workers", "/runs/none"]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -130,7 +60,7 @@ def test_compare_page_draws_charts_and_keeps_hostile_names_as_text(site: Site, p
         "() => (hidden => hidden.length && hidden.every(t => t.meta.cell === 2))"
         "(document.querySelector('[data-chart=reward]').data.filter(t => t.visible === false))"
     )
-    page.get_by_role("button", name="runs", exact=True).click()
+    page.get_by_role("link", name="runs", exact=True).click()
     expect(page.get_by_test_id("runs-table").locator("tbody tr")).to_have_count(6)
 
 
@@ -138,7 +68,7 @@ def test_numbers_behind_a_chart_are_a_table(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/{site.finished.id}")
     drawn(page, "tradeoff")
     panel = page.locator("section", has=page.get_by_test_id("chart-tradeoff")).last
-    panel.get_by_text("Numbers").click()
+    panel.get_by_text("Numbers", exact=True).click()
     expect(panel.locator(".plot-data tbody tr")).to_have_count(3)
     expect(panel.locator(".plot-data thead th").first).to_have_text("Budget")
 

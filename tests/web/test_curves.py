@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import plotly.graph_objects as go
 import pytest
 
 from nat_core.events import METRICS
-from web.figures import Curve, Line, curves_chart, line_chart
+from web.figures import Axes, Curve, Line, curves_chart, line_chart
+from web.figures.axes import smoothed
 from web.palette import LIGHT
 
 REWARD = METRICS["reward"]
@@ -52,7 +55,7 @@ def test_against_tokens_seeds_are_averaged_by_their_place_in_the_series() -> Non
         Curve("full", 0, 0, False, True, [100, 200, 300], [0.1, 0.2, 0.3]),
         Curve("full", 0, 1, False, True, [120, 240], [0.3, 0.4]),
     ]
-    line = curves_chart(REWARD, runs, LIGHT, x="tokens_selected").figure["data"][-1]
+    line = curves_chart(REWARD, runs, LIGHT, Axes(x="tokens_selected")).figure["data"][-1]
     assert (line["x"], line["y"]) == ([110, 220], [pytest.approx(0.2), pytest.approx(0.3)])
 
 
@@ -102,3 +105,34 @@ def test_every_metric_makes_a_figure_that_plotly_knows(key: str) -> None:
     chart = curves_chart(METRICS[key], [curve(0, [0.2, None, 0.4]), curve(1, [0.4, 0.5, 0.8])], LIGHT)
     go.Figure(chart.figure)
     assert chart.num_points == 3 and METRICS[key].label in chart.summary
+
+
+def test_the_moving_average_has_no_bias_at_its_start() -> None:
+    # Weights (1−w)·w^k over their sum: of 1 and 4 at w = ½ that is (½·1 + 1·4) / 1.5.
+    assert smoothed([1.0, 4.0], 0.5) == pytest.approx([1.0, 3.0])
+    assert smoothed([1.0, 4.0, 7.0], 0.5) == pytest.approx([1.0, 3.0, (0.25 + 2 + 7) / 1.75])
+    assert smoothed([5.0] * 4, 0.9) == pytest.approx([5.0] * 4)
+    assert smoothed([None, 2.0, None, 2.0], 0.9) == [None, pytest.approx(2.0), None, pytest.approx(2.0)]
+
+
+def test_smoothing_draws_the_values_faint_and_tells_them_unsmoothed() -> None:
+    values = [0.5 + 0.4 * (-1) ** step for step in range(20)]
+    chart = line_chart(REWARD, [Line("full", 0, range(20), values)], LIGHT, Axes(smooth=0.5))
+    faint, line = chart.figure["data"]
+    assert faint["y"] == pytest.approx(values, abs=1e-6) and faint["hoverinfo"] == "skip"
+    assert line["y"] == pytest.approx(smoothed(values, 0.5), abs=1e-6) and "hoverinfo" not in line
+    assert chart.num_points == 20 and chart.caption == "by step, smoothed 0.5"
+    assert chart.rows[0][1] == "0.900" and chart.rows[0][2] == "0.100"
+    few = line_chart(REWARD, [Line("full", 0, range(3), [0.1, 0.5, 0.2])], LIGHT, Axes(smooth=0.5))
+    assert len(few.figure["data"]) == 1  # each value has its own marker: nothing to smooth
+
+
+def test_a_logarithmic_axis_needs_values_above_zero() -> None:
+    losses = [10.0 / (step + 1) for step in range(30)]
+    chart = line_chart(REWARD, [Line("full", 0, range(30), losses)], LIGHT, Axes(log=True))
+    assert chart.figure["layout"]["yaxis"]["type"] == "log" and chart.caption.endswith("log scale")
+    assert math.log10(max(losses) / min(losses)) < 1.5 and chart.figure["layout"]["yaxis"]["dtick"] == "D1"
+    zero = line_chart(REWARD, [Line("full", 0, range(30), [0.0, *losses[1:]])], LIGHT, Axes(log=True))
+    assert "type" not in zero.figure["layout"]["yaxis"] and "not log" in zero.caption
+    banded = curves_chart(REWARD, [curve(0, [0.0, 0.4]), curve(1, [0.4, 0.8])], LIGHT, Axes(log=True))
+    assert "type" not in banded.figure["layout"]["yaxis"]  # the band goes down to zero

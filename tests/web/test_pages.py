@@ -18,6 +18,7 @@ from server.settings import Settings
 from server.store import Store
 from tests.web.building import finished_experiment, launch, small_spec, train
 from web import views
+from web.numbers import written
 
 HOSTILE = """<script>alert(1)</script>"'&{{7*7}}"""
 
@@ -29,7 +30,7 @@ def text_of(html: str) -> str:
 
 def rows_of(html: str, table: str) -> list[str]:
     body = html.split(f'data-testid="{table}"', 1)[1].split("<tbody>", 1)[1].split("</tbody>", 1)[0]
-    return [text_of(row) for row in body.split("<tr")[1:]]
+    return [text_of(f"<tr{row}") for row in body.split("<tr")[1:]]
 
 
 def test_home_leads_to_the_experiments(client: TestClient) -> None:
@@ -97,8 +98,44 @@ def test_experiment_page_answers_then_shows_every_budget_with_the_baseline_first
     assert "baseline" in rows[0] and "3 of 3" in rows[0] and "biased" in rows[2]
     accuracy = comparison.cells[1].accuracy
     assert accuracy is not None and f"{100 * accuracy.mean:.1f} ±" in rows[0]
-    assert len(rows_of(html, "runs-table")) == 9
+    assert len(rows_of(client.get(f"/experiments/{experiment.id}?table=runs").text, "runs-table")) == 9
     assert 'data-testid="stop-experiment"' not in html
+
+
+def test_the_address_sorts_filters_and_chooses_columns(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec(seeds=(0, 1)))
+    page = f"/experiments/{experiment.id}"
+    rows = rows_of(client.get(f"{page}?sort=-peak_memory_gib&cols=peak_memory_gib,loss").text, "cells-table")
+    assert [row.split()[0] for row in rows] == ["full", "rpc", "truncate"]
+    assert "inconclusive" not in " ".join(rows) and all("±" in row for row in rows)
+    filtered = client.get(f"{page}?table=runs&q=rpc&sort=-seed&sel={experiment.runs[1].id}").text
+    rows = rows_of(filtered, "runs-table")
+    assert len(rows) == 2 and all(row.startswith("rpc · linear · ½") for row in rows)
+    assert 'aria-sort="descending"' in filtered and "4 rows left out by the filter" in text_of(filtered)
+    assert f'data-select="{experiment.runs[1].id}" aria-label="Select rpc · linear · ½" checked' in filtered
+    # What an address says wrongly counts as not said, and what it says is text.
+    odd = client.get(page, params={"table": "x", "sort": "-none", "cols": "none", "q": HOSTILE})
+    assert odd.status_code == 200 and len(rows_of(odd.text, "cells-table")) == 1  # the baseline is always there
+    assert "<script>alert" not in odd.text
+
+
+def test_configurations_are_shown_where_they_differ(client: TestClient, store: Store) -> None:
+    spec = small_spec(seeds=(0, 1))
+    longer = spec.model_copy(update={"name": "Longer", "base": spec.base.model_copy(update={"steps": 9})})
+    first, second = finished_experiment(store, spec), launch(store, longer)
+    html = client.get(f"/experiments/{first.id}").text
+    fields = [row.split()[0] for row in rows_of(html, "diff-table")]
+    assert fields == ["selector", "fraction", "law", "coupling", "floor"]
+    runs = [run.id for run in (*first.runs, *second.runs) if run.cell == 1]
+    html = client.get(f"/compare?runs={','.join(runs)},run-none").text
+    assert rows_of(html, "diff-table") == ["steps 6 9"]
+    assert len(rows_of(html, "runs-table")) == 4 and "Longer — rpc · linear · ½" in html
+    figures = client.get(f"/compare/figures.json?runs={','.join(runs)}&names=reward,nonsense").json()["figures"]
+    assert [trace["name"] for trace in figures["reward"]["figure"]["data"]][-1] == (
+        "Half the tokens? — rpc · linear · ½, 2 seeds"
+    )
+    nothing = client.get("/compare?runs=run-none")
+    assert nothing.status_code == 404 and "There is nothing to compare" in nothing.text
 
 
 def test_hostile_names_and_notes_stay_text(client: TestClient, store: Store) -> None:
@@ -120,7 +157,14 @@ def test_hostile_names_and_notes_stay_text(client: TestClient, store: Store) -> 
 def test_pages_hold_nothing_that_the_content_policy_refuses(client: TestClient, store: Store) -> None:
     experiment = finished_experiment(store, small_spec())
     run = experiment.runs[1].id
-    paths = ["/experiments", f"/experiments/{experiment.id}", "/experiments/new", "/workers", "/runs/none"]
+    paths = [
+        "/experiments",
+        f"/experiments/{experiment.id}",
+        f"/compare?runs={run}",
+        "/experiments/new",
+        "/workers",
+        "/runs/none",
+    ]
     for path in paths + [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]:
         answer = client.get(path)
         assert "script-src 'self'" in answer.headers["content-security-policy"]
@@ -155,6 +199,30 @@ def test_experiment_figures_are_the_ones_asked_for(client: TestClient, store: St
     assert lines[0]["x"] == [1, 2, 3, 4, 5, 6] and lines[0]["line"]["color"] == "#8fa2ff"
     tokens = client.get(f"{path}?names=reward&x=tokens_selected").json()["figures"]["reward"]
     assert tokens["caption"].startswith("by tokens trained on")
+
+
+def test_numbers_behind_a_chart_come_whole_as_csv_and_json(client: TestClient, store: Store) -> None:
+    experiment = finished_experiment(store, small_spec(seeds=(0, 1), steps=800), evaluate_every=800)
+    path = f"/experiments/{experiment.id}"
+    answer = client.get(f"{path}/numbers.csv?name=reward&x=wall_s")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert f'filename="{experiment.id}-reward.csv"' in answer.headers["content-disposition"]
+    head, *rows = answer.text.splitlines()
+    assert head == "run,budget,seed,state,metric,wall_s,value" and len(rows) == 6 * 800  # the chart has 600 a run
+    first = client.get(f"{path}/numbers.json?name=reward").json()[0]
+    assert first["run"] == experiment.runs[0].id and first["step"] == 1
+    small = finished_experiment(store, small_spec("Small"))
+    budgets = client.get(f"/experiments/{small.id}/numbers.json?name=savings").json()
+    saved = store.comparison(small.id).cells[1].savings["tokens_selected"]
+    assert (budgets[1]["budget"], budgets[1]["saved_tokens_selected"]) == ("rpc · linear · ½", saved.mean)
+    assert len(client.get(f"/runs/{experiment.runs[1].id}/numbers.json?name=reward").json()) == 800
+    assert client.get(f"{path}/numbers.csv?name=nonsense").status_code == 422
+    assert client.get(f"{path}/numbers.exe?name=reward").status_code == 422
+    assert client.get(f"{path}/figures.json?names=reward&smooth=2").status_code == 422
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text_in_csv() -> None:
+    assert written([{"budget": "=1+1", "value": -1.5}], "csv") == "budget,value\n'=1+1,-1.5\n"
 
 
 def test_an_archived_run_leaves_the_answer_the_listing_and_the_curves_at_once(client: TestClient, store: Store) -> None:

@@ -96,12 +96,6 @@ def test_the_baselines_twin_has_the_same_seed() -> None:
     assert views.baseline_run(found, runs[2]) is None
 
 
-def test_least_costs_are_marked_where_there_is_something_to_compare() -> None:
-    full = cell(0, "full", estimate(0.8), 1.0, step_s=estimate(2.0))
-    half = cell(1, "rpc", estimate(0.8), 0.5)
-    assert views.leanest(comparison(full, half)) == {"fraction": 1}
-
-
 def test_savings_shown_are_those_asked_for_else_the_best_else_the_first() -> None:
     saved = {"step_s": estimate(0.1)}
     cells = [cell(0, "full", None, 1.0, savings=saved)]

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nat_core.events import MetricInfo
+from web.figures.axes import Axes
 from web.figures.chart import Chart
 from web.figures.lines import Line, line_chart
 from web.palette import Palette
+
+_PLAIN = Axes()
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,15 @@ class Curve:
     y: Sequence[float | None]
 
 
-def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, x: str = "step") -> Chart:
+def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, axes: Axes = _PLAIN) -> Chart:
     """Overlaid curves, coloured by cell; biased budgets are dashed.
 
     Finished runs of a cell become their mean, with a band from the lowest to the highest seed. Runs
     still going stay thin lines of their own: averaging them in would make the mean jump where one ends.
     """
     cells = sorted({curve.cell for curve in curves})
-    lines = [line for cell in cells for line in _cell_lines([c for c in curves if c.cell == cell], x)]
-    chart = line_chart(info, lines, palette, x)
+    lines = [line for cell in cells for line in _cell_lines([c for c in curves if c.cell == cell], axes.x)]
+    chart = line_chart(info, lines, palette, axes)
     banded = any(line.low is not None for line in lines)
     return replace(chart, caption=chart.caption + ", mean and range of seeds") if banded else chart
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nat_core.events import MetricInfo
+from web.figures.axes import X_TITLES, Axes, smoothed
 from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hover_format, metric_value
 from web.formatting import count, significant
 from web.palette import Palette, faded
 
-X_TITLES = {
-    "step": "step",
-    "tokens_selected": "tokens trained on",
-    "tokens_generated": "tokens generated",
-    "update_s": "seconds of updates",
-}
 _FROM_ZERO = ("s", "GiB", "tokens", "tokens/s")
 _FEW_POINTS = 16
+_PLAIN = Axes()
 
 
 @dataclass(frozen=True)
@@ -34,15 +31,23 @@ class Line:
     dashed: bool = False
     muted: bool = False  # a reference to read the others against, in grey
     thin: bool = False  # one of several, or not finished
+    faint: bool = False  # the values themselves, behind their smoothed line
 
 
-def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str = "step") -> Chart:
-    """Lines of one metric. Costs start at zero; other metrics take the range they need."""
+def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: Axes = _PLAIN) -> Chart:
+    """Lines of one metric. Costs start at zero; other metrics take the range they need.
+
+    Smoothed lines have the values themselves faint behind them; bands, summary and table stay those of the values.
+    A logarithmic axis is given to metrics whose values are all above zero, and to no other.
+    """
+    x = axes.x
     drawn = [line for line in lines if any(value is not None for value in line.y)]
     if not drawn:
         return empty_chart(f"No {info.label.lower()} yet; the line starts with the first value.")
     traces = [trace for line in drawn for trace in _band(line, palette)]
-    traces += [_line(line, info, palette) for line in sorted(drawn, key=lambda line: not line.muted)]
+    shown = [part for line in sorted(drawn, key=lambda line: not line.muted) for part in _parts(line, axes.smooth)]
+    traces += [_line(line, info, palette) for line in sorted(shown, key=lambda line: not line.faint)]
+    log = axes.log and _lowest(drawn) > 0
     layout = base_layout(
         palette,
         margin={"l": 46, "r": 10, "t": 8, "b": 30},
@@ -60,20 +65,40 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, x: str
             palette,
             nticks=5,
             tickformat=_tick_format(info, drawn),
-            rangemode="tozero" if info.unit in _FROM_ZERO else "normal",
-            **_flat_range(info, drawn),
+            **_y_range(info, drawn, log),
         ),
         hovermode="x unified",
-        uirevision=x,
+        uirevision=f"{x} {log}",
     )
     return Chart(
         figure={"data": traces, "layout": layout},
         summary=_summary(info, drawn, x),
         num_points=sum(_num_values(line) for line in drawn),
-        caption=f"{_unit_words(info)}by {X_TITLES[x]}",
+        caption=_caption(info, axes, log),
         columns=["Line", "First", "Latest", "Lowest", "Highest", "Values"],
         rows=[_table_row(line, info) for line in drawn],
     )
+
+
+def _caption(info: MetricInfo, axes: Axes, log: bool) -> str:
+    words = f"{_unit_words(info)}by {X_TITLES[axes.x]}"
+    if axes.smooth > 0:
+        words += f", smoothed {axes.smooth:g}"
+    if log:
+        words += ", log scale"
+    return words + (", not log: some values are not above 0" if axes.log and not log else "")
+
+
+def _lowest(lines: Sequence[Line]) -> float:
+    """The lowest value drawn, bands included."""
+    return min(value for line in lines for part in (line.y, line.low or ()) for value in part if value is not None)
+
+
+def _parts(line: Line, smooth: float) -> list[Line]:
+    """The line itself, or its values faint and their moving average; references and few points stay as they are."""
+    if smooth <= 0 or _few(line):
+        return [line]
+    return [replace(line, faint=True), replace(line, y=smoothed(line.y, smooth), low=None, high=None)]
 
 
 def _unit_words(info: MetricInfo) -> str:
@@ -81,14 +106,23 @@ def _unit_words(info: MetricInfo) -> str:
     return words.get(info.unit, "tokens/s, " if info.unit == "tokens/s" else "")
 
 
-def _flat_range(info: MetricInfo, lines: Sequence[Line]) -> dict[str, list[float]]:
+def _y_range(info: MetricInfo, lines: Sequence[Line], log: bool) -> dict[str, Any]:
     """Values that are all the same get a range of their own: Plotly's would reach from minus one to one."""
+    if log:
+        return {"type": "log", "dtick": "D1" if _decades(lines) < 1.5 else 1}
     value = next(value for line in lines for value in line.y if value is not None)
-    if _span(lines) > 0 or info.unit in _FROM_ZERO:
-        return {}
+    if info.unit in _FROM_ZERO:
+        return {"rangemode": "tozero"}
+    if _span(lines) > 0:
+        return {"rangemode": "normal"}
     if info.unit == "share":
         return {"range": [max(0.0, value - 0.1), min(1.0, value + 0.1)]}
     return {"range": [0.9 * value, 1.1 * value] if value > 0 else [value - 1, value + 1]}
+
+
+def _decades(lines: Sequence[Line]) -> float:
+    values = [value for line in lines for value in line.y if value is not None]
+    return math.log10(max(values) / min(values))
 
 
 def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
@@ -104,6 +138,8 @@ def _span(lines: Sequence[Line]) -> float:
 
 def _color(line: Line, palette: Palette) -> str:
     color = palette.ink_3 if line.muted else palette.cell(line.cell)
+    if line.faint:
+        return faded(color, 0.28)
     return faded(color, 0.5) if line.thin else color
 
 
@@ -133,9 +169,15 @@ def _line(line: Line, info: MetricInfo, palette: Palette) -> dict[str, Any]:
         },
         "hovertemplate": metric_hover_format(info),
     }
+    if line.faint:  # one label a line: that of its average
+        trace |= {"hoverinfo": "skip", "hovertemplate": None, "name": f"{line.name}, values", "line": _faint(trace)}
     if few:
         trace["marker"] = {"size": 5 if _num_values(line) > 1 else 8, "color": _color(line, palette)}
     return trace
+
+
+def _faint(trace: dict[str, Any]) -> dict[str, Any]:
+    return {**trace["line"], "width": 1}
 
 
 def _band(line: Line, palette: Palette) -> list[dict[str, Any]]:

@@ -1,12 +1,13 @@
 // Draws the figures that the server builds. A chart is fetched when it comes near the view, all that
 // are due in one request, and keeps the reader's zoom when its numbers change.
+import { startChartFiles } from "./chart_files.js";
+import { figureParams, hiddenCells, pressShown, rangeOf, setZoom, startChartView, zoomed } from "./chart_view.js";
 import { currentTheme } from "./theme.js";
 
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+const CONFIG = { displayModeBar: false, responsive: true };
+const OWN_AXES = ["tradeoff", "savings"]; // not over the steps of a run: no shared zoom, nothing hidden
 const NARROW = 620;
 const near = new Set();
-const hiddenCells = new Set();
-const params = new Map();
 const charts = new Map(); // element -> the chart as the server sent it
 let plotly = null;
 let fetching = false;
@@ -25,11 +26,13 @@ function loadPlotly() {
 }
 
 function figuresUrl(elements) {
-  const query = new URLSearchParams(params);
+  const url = new URL(document.body.dataset.figures, location.href);
+  const query = url.searchParams;
+  for (const [name, value] of figureParams()) query.set(name, value);
   query.set("theme", currentTheme());
   if (innerWidth < NARROW) query.set("compact", "1");
   query.set("names", [...new Set(elements.map((element) => element.dataset.chart))].join(","));
-  return `${document.body.dataset.figures}?${query}`;
+  return url;
 }
 
 // Fetches and draws these charts; while a request is out, what comes due waits for the next one.
@@ -74,17 +77,41 @@ async function draw(element, chart) {
   element.setAttribute("aria-label", chart.summary);
   note.hidden = !empty;
   note.textContent = empty ? chart.summary : "";
-  if (caption) caption.textContent = chart.caption;
-  fillTable(panel.querySelector(".plot-data"), chart.table);
+  if (caption) caption.textContent = caption.title = chart.caption;
+  fillTable(panel.querySelector(".plot-data"), chart);
+  panel.querySelector(".save").hidden = empty;
   if (empty) return;
-  if (element.dataset.chart === "savings") pressShown(chart);
-  const data = chart.figure.data.map((trace) =>
-    element.dataset.chart !== "savings" && hiddenCells.has(String(trace.meta?.cell)) ? { ...trace, visible: false } : trace,
-  );
-  await window.Plotly.react(element, data, chart.figure.layout, CONFIG);
+  if (element.dataset.chart === "savings") pressShown("cell", chart.figure.data[0]?.meta.cell);
+  if (OWN_AXES.includes(element.dataset.chart)) {
+    await window.Plotly.react(element, chart.figure.data, chart.figure.layout, { ...CONFIG, doubleClick: "reset" });
+    return;
+  }
+  const hidden = hiddenCells();
+  const data = chart.figure.data.map((trace) => (hidden.has(String(trace.meta?.cell)) ? { ...trace, visible: false } : trace));
+  await window.Plotly.react(element, data, zoomed(chart.figure.layout), { ...CONFIG, doubleClick: false });
+  if (!element.dataset.linked) link(element);
 }
 
-function fillTable(details, { columns, rows }) {
+// Zooming into one curve zooms into all of them; a double click shows everything again.
+function link(element) {
+  element.dataset.linked = "yes";
+  element.on("plotly_relayout", (change) => {
+    const range = rangeOf(change);
+    if (!range) return;
+    setZoom(range);
+    redraw();
+  });
+  element.on("plotly_doubleclick", () => {
+    setZoom(null);
+    redraw();
+  });
+}
+
+function redraw() {
+  for (const [element, chart] of charts) if (element.isConnected && window.Plotly) draw(element, chart);
+}
+
+function fillTable(details, { summary, table: { columns, rows } }) {
   details.hidden = !rows.length;
   const table = document.createElement("table");
   const line = (cells, tag) => {
@@ -99,32 +126,8 @@ function fillTable(details, { columns, rows }) {
   };
   table.createTHead().append(line(columns, "th"));
   table.createTBody().append(...rows.map((row) => line(row, "td")));
-  details.lastElementChild.replaceChildren(table);
-}
-
-function press(button) {
-  for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
-}
-
-function choose(button) {
-  params.set(button.dataset.param, button.dataset.value);
-  press(button);
-  update();
-}
-
-// Until the reader chooses, the server shows the savings of the best budget so far: its chip follows.
-function pressShown(chart) {
-  const cell = chart.figure.data[0]?.meta.cell;
-  const chip = document.querySelector(`[data-param="cell"][data-value="${cell}"]`);
-  if (chip) press(chip);
-}
-
-function toggleCell(chip) {
-  const shown = chip.getAttribute("aria-pressed") !== "true";
-  chip.setAttribute("aria-pressed", String(shown));
-  if (shown) hiddenCells.delete(chip.dataset.cell);
-  else hiddenCells.add(chip.dataset.cell);
-  for (const [element, chart] of charts) if (element.isConnected && window.Plotly) draw(element, chart);
+  const words = Object.assign(document.createElement("p"), { textContent: summary });
+  details.lastElementChild.replaceChildren(words, table);
 }
 
 // The panels are watched, not the plots: a plot that has nothing to show yet has no place of its own.
@@ -134,6 +137,7 @@ function watch(observer) {
 
 export function startCharts() {
   if (!document.body.dataset.figures) return;
+  startChartView(() => update(), redraw);
   const observer = new IntersectionObserver(
     (entries) => {
       const fresh = [];
@@ -154,12 +158,7 @@ export function startCharts() {
     waiting = setTimeout(update, Math.max(0, rested - Date.now()));
   });
   document.addEventListener("natlab:theme", () => update());
-  document.addEventListener("click", (event) => {
-    const param = event.target.closest("[data-param]");
-    const chip = event.target.closest(".legend [data-cell]");
-    if (param) choose(param);
-    if (chip) toggleCell(chip);
-  });
+  startChartFiles();
   let wide = innerWidth >= NARROW;
   addEventListener("resize", () => {
     if (wide !== innerWidth >= NARROW) {

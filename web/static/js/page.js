@@ -2,14 +2,20 @@
 import { startActions } from "./actions.js";
 import { startCharts } from "./charts.js";
 import { startCopy } from "./copy.js";
+import { startKeys } from "./keys.js";
 import { startLive } from "./live.js";
+import { startState } from "./state.js";
 import { startSwitches } from "./switches.js";
+import { startTables } from "./table.js";
 import { startTheme } from "./theme.js";
 
 startTheme();
+startState();
 startCopy();
 startActions();
 startSwitches();
+startTables();
+startKeys();
 startLive();
 startCharts();
 if (document.getElementById("launch")) import("./launch_form.js").then((module) => module.startLaunchForm());

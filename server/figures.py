@@ -1,0 +1,120 @@
+"""Figures and the numbers behind them, as the pages ask for them: the reader's axes in, JSON or CSV out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
+
+from nat_core.records import RunRecord
+from server.reading import RunIds, StoreDep, kept_comparison, picked_groups, picked_runs
+from server.store import Store
+from web import views
+from web.compare import compared_figures
+from web.figure_sets import LoadSeries, experiment_figures, run_figures
+from web.figures import Axes, Chart
+from web.figures.axes import MOST_SMOOTHING
+from web.numbers import MEDIA_TYPES, Kind, Rows, comparison_rows, file_name, series_rows, written
+from web.palette import PALETTES
+
+_MAX_POINTS = 600
+_OF_COMPARISON = ("tradeoff", "savings")
+
+router = APIRouter(include_in_schema=False)
+
+Theme = Literal["light", "dark"]
+Across = Literal["step", "tokens_selected", "tokens_generated", "update_s", "wall_s"]
+Cost = Literal["share", "tokens", "seconds", "memory"]
+Names = Annotated[str, Query(max_length=2000)]
+Name = Annotated[str, Query(max_length=100)]
+
+
+def _axes(
+    x: Across = "step", smooth: Annotated[float, Query(ge=0, le=MOST_SMOOTHING)] = 0.0, log: bool = False
+) -> Axes:
+    return Axes(x, smooth, log)
+
+
+AxesDep = Annotated[Axes, Depends(_axes)]
+
+
+@router.get("/experiments/{experiment_id}/figures.json")
+def figures_of_experiment(
+    store: StoreDep,
+    axes: AxesDep,
+    experiment_id: str,
+    names: Names = "",
+    theme: Theme = "light",
+    cost: Cost = "share",
+    cell: Annotated[int | None, Query(ge=0)] = None,
+    compact: bool = False,
+) -> JSONResponse:
+    record = store.get_experiment(experiment_id)
+    charts = experiment_figures(
+        names.split(","),
+        record,
+        kept_comparison(store, record),
+        _loader(store, axes),
+        PALETTES[theme],
+        axes=axes,
+        cost=cost,
+        cell=cell,
+        compact=compact,
+    )
+    return _figures(charts)
+
+
+@router.get("/runs/{run_id}/figures.json")
+def figures_of_run(
+    store: StoreDep, axes: AxesDep, run_id: str, names: Names = "", theme: Theme = "light"
+) -> JSONResponse:
+    record = store.get_run(run_id)
+    baseline = views.baseline_run(store.get_experiment(record.experiment_id), record)
+    return _figures(run_figures(names.split(","), record, baseline, _loader(store, axes), PALETTES[theme], axes))
+
+
+@router.get("/compare/figures.json")
+def figures_of_comparison(
+    store: StoreDep, axes: AxesDep, runs: RunIds = "", names: Names = "", theme: Theme = "light"
+) -> JSONResponse:
+    groups, _ = picked_groups(store, runs)
+    return _figures(compared_figures(names.split(","), groups, _loader(store, axes), PALETTES[theme], axes))
+
+
+@router.get("/experiments/{experiment_id}/numbers.{kind}")
+def numbers_of_experiment(store: StoreDep, axes: AxesDep, experiment_id: str, kind: Kind, name: Name) -> Response:
+    record = store.get_experiment(experiment_id)
+    if name in _OF_COMPARISON:
+        return _file(comparison_rows(kept_comparison(store, record)), kind, experiment_id, "budgets")
+    return _file(_series(store, [run for run in record.runs if not run.archived], name, axes), kind, record.id, name)
+
+
+@router.get("/runs/{run_id}/numbers.{kind}")
+def numbers_of_run(store: StoreDep, axes: AxesDep, run_id: str, kind: Kind, name: Name) -> Response:
+    return _file(_series(store, [store.get_run(run_id)], name, axes), kind, run_id, name)
+
+
+@router.get("/compare/numbers.{kind}")
+def numbers_of_comparison(store: StoreDep, axes: AxesDep, kind: Kind, name: Name, runs: RunIds = "") -> Response:
+    found, _ = picked_runs(store, runs)
+    return _file(_series(store, found, name, axes), kind, "compared", name)
+
+
+def _series(store: Store, runs: Sequence[RunRecord], name: str, axes: Axes) -> Rows:
+    return series_rows(runs, store.metric_series([run.id for run in runs], [name], x=axes.x), axes.x)
+
+
+def _file(rows: Rows, kind: Kind, *about: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{file_name(about, kind)}"', "Cache-Control": "no-store"}
+    return Response(written(rows, kind), media_type=MEDIA_TYPES[kind], headers=headers)
+
+
+def _loader(store: Store, axes: Axes) -> LoadSeries:
+    return lambda run_ids, keys: store.metric_series(run_ids, keys, x=axes.x, max_points=_MAX_POINTS)
+
+
+def _figures(charts: dict[str, Chart]) -> JSONResponse:
+    figures = {name: chart.to_json() for name, chart in charts.items()}
+    return JSONResponse({"figures": figures}, headers={"Cache-Control": "no-store"})
