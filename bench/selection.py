@@ -1,7 +1,7 @@
 """What choosing tokens costs in time: `python -m bench.selection`.
 
 Cuts: `select_tokens` for 1,024 completions of up to 16k tokens, for each law and coupling of `rpc`. `optimal` reads
-what each position costs, Float [B, T], which the update step hands it; without that all positions cost the same.
+what each position costs, as the update step tells it: by SmolLM2-135M's FLOPs.
 
 Shares: at the shape of SmolLM2-135M (random weights), how much of an update step's time goes into drawing its selection
 and making the weights of all its tokens, for every selector.
@@ -41,10 +41,11 @@ LAWS, COUPLINGS = ("linear", "uniform", "optimal"), ("iid", "antithetic", "syste
 
 @dataclass(frozen=True)
 class Cuts:
-    """Completions to cut: how many, and the longest."""
+    """Completions to cut: how many, the longest, and their prompts."""
 
     num_completions: int = 1024
     longest: int = 16_384
+    prompt: int = 256
 
 
 @dataclass(frozen=True)
@@ -75,23 +76,23 @@ def median_ms(call: Callable[[], object], repeats: int) -> float:
 
 
 def cut_times(cuts: Cuts, repeats: int) -> list[dict[str, Any]]:
-    """One row for each law and coupling; `optimal` with and without costs."""
+    """One row for each law and coupling."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, cuts.longest + 1, (cuts.num_completions,), generator=generator)
     lengths[0] = cuts.longest
-    cost = torch.ones(cuts.num_completions, cuts.longest, dtype=torch.float64).cumsum(dim=1)
+    prompts = torch.full((cuts.num_completions, 1), cuts.prompt, dtype=torch.float64)
+    flops = _policy(Shape(), on_meta=True).token_cost
     rows = []
     for law in LAWS:
-        for given in (None, cost) if law == "optimal" else (None,):
-            for coupling in COUPLINGS:
-                budget = RpcBudget(law=law, coupling=coupling)
-                state = learned_mass() if law == "optimal" else None
+        for coupling in COUPLINGS:
+            budget = RpcBudget(law=law, coupling=coupling)
+            state = learned_mass() if budget.needs_law_state else None
 
-                def cut(budget: RpcBudget = budget, given: Any = given, state: Any = state) -> object:
-                    return select_tokens(budget, lengths, generator=generator, cost=given, law_state=state)
+            def cut(budget: RpcBudget = budget, state: Any = state) -> object:
+                cost = flops.of_completions(prompts) if budget.needs_cost else None
+                return select_tokens(budget, lengths, generator=generator, cost=cost, law_state=state)
 
-                name = f"{law}, costs given" if given is not None else law
-                rows.append({"law": name, "coupling": coupling, "select_ms": median_ms(cut, repeats)})
+            rows.append({"law": law, "coupling": coupling, "select_ms": median_ms(cut, repeats)})
     return rows
 
 
@@ -123,7 +124,7 @@ def learned_mass() -> GradientMass:
     return state
 
 
-def _policy(shape: Shape) -> Policy:
+def _policy(shape: Shape, *, on_meta: bool = False) -> Policy:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
@@ -138,7 +139,10 @@ def _policy(shape: Shape) -> Policy:
         eos_token_id=None,
         bos_token_id=None,
     )
-    return Policy(LlamaForCausalLM(config).eval(), bare_tokenizer(), torch.device("cpu"), ModelSpec())
+    device = torch.device("meta" if on_meta else "cpu")
+    with device:
+        model = LlamaForCausalLM(config).eval()
+    return Policy(model, bare_tokenizer(), device, ModelSpec())
 
 
 def _batch(shape: Shape) -> CompletionBatch:

@@ -7,6 +7,7 @@ heads' total. Norms, activations and rotary embeddings are left out: under a per
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,3 +37,17 @@ class TokenCost:
     def head(self, num_selected: Any) -> Any:
         """FLOPs of the head on selected tokens, its recomputation in the backward pass not counted."""
         return _FORWARD_AND_BACKWARD * 2 * self.head_weights * num_selected
+
+    def of_completions(self, prompt: Any) -> Callable[[Any], Any]:
+        """FLOPs of training on completions as far as a position, the prompt counted with the first token.
+
+        Args:
+            prompt: prompt lengths; what comes back takes positions that broadcast with them.
+        """
+
+        def total(position: Any) -> Any:
+            first = position.clamp(max=1.0)
+            own = self.trunk(prompt + position) - self.trunk(prompt)
+            return own + self.head(position) + first * self.trunk(prompt)
+
+        return total

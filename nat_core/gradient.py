@@ -78,7 +78,7 @@ def draw_step(
             advantages=rows.advantages,
             surprisal=None if logprobs is None else -logprobs,
             token_weight=completion_weights(spec.objective, lengths.double(), totals),
-            cost=_position_costs(policy, rows) if spec.budget.needs_cost and len(live) else None,
+            cost=policy.token_cost.of_completions(rows.prompt_lengths.unsqueeze(1)) if spec.budget.needs_cost else None,
             law_state=law_state,
         )
     return Step(live, rows, totals, selection)
@@ -196,12 +196,3 @@ def _pass_over_union(policy: Policy, steps: list[Step], spec: RunSpec) -> Tensor
         old = old.to(logprobs.dtype)
         old[micro.rows] = logprobs.cpu()
     return old
-
-
-def _position_costs(policy: Policy, rows: CompletionBatch) -> Tensor:
-    """FLOPs of training on each position, Float [b, T]; the prompt counts with the first, which it is paid for."""
-    prompts, cost = rows.prompt_lengths.unsqueeze(1).double(), policy.token_cost
-    ends = prompts + torch.arange(int(rows.lengths.max()) + 1, dtype=torch.float64)
-    costs: Tensor = cost.trunk(ends).diff(dim=1) + cost.head(1)
-    costs[:, 0] += cost.trunk(prompts.squeeze(1))
-    return costs

@@ -21,6 +21,7 @@ from torch import Tensor
 from nat_core.errors import SpecError
 from nat_core.spec import BudgetSpec
 from nat_core.token_selection import prefix, single, whole
+from nat_core.token_selection.cumulative import Cumulative, cumulative
 from nat_core.token_selection.gradient_mass import GradientMass
 from nat_core.token_selection.selection import Candidates, DenseSelection, TokenSelection
 
@@ -45,7 +46,7 @@ def select_tokens(
     advantages: Tensor | None = None,
     surprisal: Tensor | None = None,
     token_weight: Tensor | None = None,
-    cost: Tensor | None = None,
+    cost: Tensor | Cumulative | None = None,
     law_state: GradientMass | None = None,
 ) -> TokenSelection:
     """Draw the tokens of one optimizer step.
@@ -57,8 +58,8 @@ def select_tokens(
         advantages: Float [B], for `completions` and `importance`.
         surprisal: Float [B, T], minus the rollout's log-probabilities, for `importance` and `top_surprisal`.
         token_weight: Float [B], c_i of the loss, for `completions` and `importance`.
-        cost: Float [B, T], what training on each position costs, the prompt counted with the first; for `completions`
-            and `rpc` with law `optimal`.
+        cost: what training on each position costs, the prompt counted with the first, for `completions` and `rpc` with
+            law `optimal`: Float [B, T], or the total as far as given positions as a function (see `cumulative.py`).
         law_state: where the gradient lay in earlier steps, for `rpc` with law `optimal`, which is `linear` without it.
 
     Returns:
@@ -70,5 +71,6 @@ def select_tokens(
     if lengths.numel() and int(lengths.min()) < 0:
         raise SpecError(f"lengths holds {int(lengths.min())}, but a completion has 0 tokens or more; check the rollout")
     mass = None if law_state is None else law_state.estimate
-    candidates = Candidates(lengths, generator, advantages, surprisal, token_weight, cost, mass)
+    total_cost = cumulative(cost, lengths) if isinstance(cost, Tensor) else cost
+    candidates = Candidates(lengths, generator, advantages, surprisal, token_weight, total_cost, mass)
     return SELECTORS[budget.selector](budget, candidates)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nat_core.token_selection.laws import by_relative_position
+from nat_core.token_selection.cumulative import by_relative_position, cumulative
 from nat_core.token_selection.selection import TokenSelection
 
 BINS = 64
@@ -38,7 +38,8 @@ class GradientMass:
         """
         distance = -torch.expm1(logprobs.double())
         mass = torch.where(selection.keep, selection.weights * (scale.double().unsqueeze(1) * distance).square(), 0.0)
-        self._step += by_relative_position(mass, selection.lengths, BINS).sum(dim=0).to(self._step.device)
+        by_bin = by_relative_position(cumulative(mass, selection.lengths), selection.lengths, BINS)
+        self._step += by_bin.to(self._step.device)
 
     def finish_step(self) -> None:
         """From here on what was observed counts."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nat_core.spec import RpcBudget
+from nat_core.token_selection.cumulative import by_relative_position
 from nat_core.token_selection.probabilities import scaled_to_budget
 from nat_core.token_selection.selection import Candidates
 
@@ -129,7 +130,7 @@ def optimal_law(budget: RpcBudget, candidates: Candidates) -> Law:
         return LinearLaw(budget.fraction)
     cost = torch.ones_like(mass)
     if candidates.cost is not None:
-        by_bin = by_relative_position(candidates.cost, candidates.lengths, len(mass)).sum(dim=0).to(mass.device)
+        by_bin = by_relative_position(candidates.cost, candidates.lengths, len(mass)).to(mass.device)
         cost = by_bin / by_bin.mean() if float(by_bin.sum()) > 0 else cost
     cost = cost.clamp(min=_NO_COST)
     shape = torch.sqrt(falling_fit(mass / cost, cost).clamp(min=0))
@@ -142,25 +143,6 @@ LAWS: dict[str, Callable[[RpcBudget, Candidates], Law]] = {
     "linear": lambda budget, candidates: LinearLaw(budget.fraction),
     "optimal": optimal_law,
 }
-
-
-def by_relative_position(values: Tensor, lengths: Tensor, bins: int) -> Tensor:
-    """Sums of each completion's values over equal parts of its length, a token split where an edge cuts it.
-
-    Args:
-        values: Float [B, T]; padding is left out.
-        lengths: Long [B].
-
-    Returns:
-        float64 [B, bins]; rows of empty completions are 0.
-    """
-    real = torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
-    running = torch.nn.functional.pad(torch.where(real, values, 0.0).double().cumsum(dim=1), (1, 0))
-    edges = torch.arange(bins + 1, device=values.device, dtype=torch.float64) / bins * lengths.unsqueeze(1)
-    below = edges.floor().long()
-    above = torch.minimum(below + 1, lengths.unsqueeze(1))
-    at_edges = torch.lerp(running.gather(1, below), running.gather(1, above), edges - below)
-    return at_edges.diff(dim=1)
 
 
 def falling_fit(values: Tensor, weights: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_HALVINGS = 70  # of an interval of about 30 in the logarithm: to the last bits of a float64
 _SMALLEST = 1e-12
 
 
@@ -28,13 +27,24 @@ def scaled_to_budget(score: Tensor, cost: Tensor, fraction: float, floor: float)
         return torch.full_like(score, fraction)
     # Units without a score get the floor; a tiny share of the largest keeps every scale finite.
     score = (score / largest).clamp(min=_SMALLEST)
-    target, lowest = fraction * cost.sum(), floor * fraction
-    # What is spent grows with the scale: at the floor it is too little, with everything capped too much.
-    low, high = (
-        torch.as_tensor(bound, dtype=score.dtype, device=score.device).log() for bound in (lowest, 1 / _SMALLEST)
-    )
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        too_little = ((middle.exp() * score).clamp(lowest, 1.0) * cost).sum() < target
-        low, high = torch.where(too_little, middle, low), torch.where(too_little, high, middle)
-    return (high.exp() * score).clamp(lowest, 1.0)
+    return (_scale(score, cost, fraction, floor * fraction) * score).clamp(floor * fraction, 1.0)
+
+
+def _scale(score: Tensor, cost: Tensor, fraction: float, lowest: float) -> Tensor:
+    """The scale at which sum clip(scale * score, lowest, 1) * cost is the share `fraction` of sum cost.
+
+    That sum does not fall as the scale rises, and is straight between the scales at which some unit leaves the floor
+    or reaches the cap: read it off at all of those, and solve on the straight piece that crosses the target.
+    """
+    score, order = score.sort()
+    cost = cost[order]
+    zero = cost.new_zeros(1)
+    costs, scored = torch.cat([zero, cost.cumsum(0)]), torch.cat([zero, (score * cost).cumsum(0)])
+    scales = torch.cat([lowest / score, 1 / score]).sort().values
+    floored = torch.searchsorted(score, lowest / scales)
+    uncapped = torch.searchsorted(score, 1 / scales)
+    spent = lowest * costs[floored] + scales * (scored[uncapped] - scored[floored]) + costs[-1] - costs[uncapped]
+    after = int((spent < fraction * costs[-1]).sum().clamp(1, len(scales) - 1))
+    left, right = spent[after - 1], spent[after]
+    share = ((fraction * costs[-1] - left) / (right - left)).nan_to_num(1.0).clamp(0, 1)
+    return torch.lerp(scales[after - 1], scales[after], share)

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nat_core.token_selection.cumulative import Cumulative
+
 _CHUNK = 2**20  # tokens whose weights exist at the same time while sums over all of them are taken
 
 
@@ -117,7 +119,7 @@ class Candidates:
         advantages: Float [B], |A_i| matters.
         surprisal: Float [B, T], minus the rollout's log-probability of each token.
         token_weight: Float [B], c_i of the loss.
-        cost: Float [B, T], what training on each position costs; the prompt counts with the first.
+        cost: what training on a completion as far as a position costs; the prompt counts with the first token.
         gradient_mass: Float64 [bins], squared gradient mass by relative position, from earlier steps.
     """
 
@@ -126,7 +128,7 @@ class Candidates:
     advantages: Tensor | None = None
     surprisal: Tensor | None = None
     token_weight: Tensor | None = None
-    cost: Tensor | None = None
+    cost: Cumulative | None = None
     gradient_mass: Tensor | None = None
 
     @property

@@ -44,7 +44,7 @@ def completion_probabilities(budget: CompletionsBudget, candidates: Candidates) 
     if candidates.token_weight is not None:
         score = score * candidates.token_weight.double()
     if candidates.cost is not None:
-        cost = torch.where(candidates.real, candidates.cost, 0.0).sum(dim=1, dtype=torch.float64)
+        cost = candidates.cost(lengths.unsqueeze(1)).squeeze(1)
         score = score * torch.sqrt(lengths / cost.clamp(min=1e-300))
     chance = scaled_to_budget(score, lengths, budget.fraction, budget.floor)
     return torch.where(lengths > 0, chance, 1.0)

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
+from nat_core.cost import TokenCost
 from nat_core.spec import RpcBudget, UrsBudget
 from nat_core.token_selection import GradientMass, TokenSelection, select_tokens
+from nat_core.token_selection.cumulative import by_relative_position, cumulative
 from nat_core.token_selection.gradient_mass import BINS, DECAY
-from nat_core.token_selection.laws import CurveLaw, by_relative_position, falling_fit
+from nat_core.token_selection.laws import CurveLaw, falling_fit
 from nat_core.token_selection.selection import positions
 
 LENGTHS = torch.tensor([1, 2, 9, 64, 100, 513])
@@ -42,8 +44,26 @@ def test_falling_fit_is_the_isotonic_regression_of_scipy(values: list[float], se
 
 def test_relative_positions_split_a_token_where_an_edge_cuts_it() -> None:
     values = torch.tensor([[4.0, 8.0, 2.0], [6.0, 99.0, 99.0], [99.0, 99.0, 99.0]])
-    parts = by_relative_position(values, torch.tensor([3, 1, 0]), 2)
-    assert parts.tolist() == [[4 + 4, 4 + 2], [3, 3], [0, 0]]
+    lengths = torch.tensor([3, 1, 0])
+    parts = by_relative_position(cumulative(values, lengths), lengths, 2)
+    assert parts.tolist() == [4 + 4 + 3, 4 + 2 + 3]
+
+
+def test_costs_as_a_function_are_those_of_each_token_summed() -> None:
+    flops = TokenCost(trunk_weights=70, attention_width=3, head_weights=11)
+    prompts = torch.tensor([5, 1, 40, 7, 300, 2]).double().unsqueeze(1)
+    ends = prompts + torch.arange(int(LENGTHS.max()) + 1)
+    by_token = flops.trunk(ends).diff(dim=1) + flops.head(1)
+    by_token[:, 0] += flops.trunk(prompts.squeeze(1))
+    total, summed = flops.of_completions(prompts), cumulative(by_token, LENGTHS)
+    whole = torch.minimum(torch.tensor([0, 1, 2, 9, 64, 513]), LENGTHS.unsqueeze(1)).double()
+    assert torch.allclose(total(whole), summed(whole), rtol=1e-14, atol=0)
+    budget, state = RpcBudget(law="optimal"), learned(torch.linspace(5, 1, BINS))
+    chances = [
+        select_tokens(budget, LENGTHS, generator=generator(), law_state=state, cost=cost).inclusion_prob
+        for cost in (by_token, total, None)
+    ]
+    assert torch.allclose(chances[0], chances[1], atol=1e-3) and not torch.allclose(chances[0], chances[2], atol=1e-3)
 
 
 def test_without_an_earlier_step_the_law_is_linear() -> None:

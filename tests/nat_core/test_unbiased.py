@@ -29,6 +29,7 @@ from nat_core.spec import (
     UrsBudget,
 )
 from nat_core.token_selection import DenseSelection, GradientMass, TokenSelection, select_tokens
+from nat_core.token_selection.cumulative import cumulative
 from nat_core.token_selection.laws import LAWS, Law
 from nat_core.token_selection.prefix import COUPLINGS
 from nat_core.token_selection.selection import Candidates
@@ -66,7 +67,8 @@ def draw(budget: BudgetSpec, generator: torch.Generator | None = None) -> TokenS
 
 def law_of(budget: RpcBudget) -> Law:
     return LAWS[budget.law](
-        budget, Candidates(LENGTHS, torch.Generator(), cost=COST, gradient_mass=law_state().estimate)
+        budget,
+        Candidates(LENGTHS, torch.Generator(), cost=cumulative(COST, LENGTHS), gradient_mass=law_state().estimate),
     )
 
 
