@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bench.estimator_figure import Panel, clouds, figure, spread, write_figure
 from bench.estimator_report import HEAD, markdown, table_rows, with_error
 from tests.bench.builders import tiny_case
 from tests.nat_core.builders import run_spec
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_budget_is_measured_on_a_batch_of_a_run(tmp_path: Path) -> None:
@@ -44,6 +47,11 @@ def test_markdown_has_a_row_a_budget_and_names_what_cannot_be_reached(report: di
     assert {line.count("|") for line in table} == {len(HEAD) + 1}
     uniform = next(line for line in table if "uniform" in line)
     assert "cannot" in uniform and uniform.endswith("at b = 0.5 | – | – | – |")
+
+
+def test_the_method_page_shows_the_committed_numbers() -> None:
+    report = json.loads((ROOT / "bench/results/estimator.json").read_text())
+    assert markdown(report) in (ROOT / "docs/method.md").read_text()
 
 
 def test_table_rows_put_both_arms_of_a_budget_side_by_side() -> None:
