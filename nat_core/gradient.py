@@ -95,12 +95,14 @@ def accumulate_gradient(
     """
     for parameter in policy.parameters:
         parameter.grad = None
-    microbatches = plan_microbatches(step.rows.prompts, step.rows.completions, step.selection, spec.resources)
+    rows = step.rows
+    microbatches = plan_microbatches(rows.prompts, rows.completions, step.selection, spec.resources, policy.layout)
     started = time.monotonic()
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=policy.device, dtype=torch.float64))
     for micro in microbatches:
-        for name, value in _forward_backward(policy, reference, step, micro, spec, law_state).items():
-            sums[name] = sums[name] + value
+        with policy.attention_for(micro.tokens):
+            for name, value in _forward_backward(policy, reference, step, micro, spec, law_state).items():
+                sums[name] = sums[name] + value
     synchronise(policy.device)
     seconds = time.monotonic() - started
     return Passes(microbatches, {name: float(value) for name, value in sums.items()}, seconds)
@@ -123,11 +125,11 @@ def with_old_logprobs(policy: Policy, steps: list[Step], spec: RunSpec) -> list[
 def kept_logprobs(policy: Policy, micro: MicroBatch, keep: Tensor, spec: RunSpec) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of the kept tokens, 0 elsewhere: Float [b, T] each."""
     row, position = keep.nonzero(as_tuple=True)
-    hidden = policy.hidden_states(micro.input_ids.to(policy.device))
-    before = micro.prompt_lengths[row] + position - 1  # the state before a token predicts it
+    with policy.attention_for(micro.tokens):
+        hidden = policy.states(micro.tokens.to(policy.device))
     index = (row.to(policy.device), position.to(policy.device))
     logprobs, entropy = selected_logprobs(
-        hidden[index[0], before.to(policy.device)],
+        hidden[micro.predicted_at(row, position).to(policy.device)],
         micro.targets[row, position].to(policy.device),
         policy.head,
         temperature=spec.rollout.temperature,
@@ -191,7 +193,7 @@ def _pass_over_union(policy: Policy, steps: list[Step], spec: RunSpec) -> Tensor
     kept_length = torch.stack([selection.kept_length for selection in selections]).amax(dim=0)
     union = DenseSelection(keep, torch.ones_like(keep, dtype=torch.float64), kept_length, rows.lengths, False)
     old = torch.zeros(keep.shape)
-    for micro in plan_microbatches(rows.prompts, rows.completions, union, spec.resources):
+    for micro in plan_microbatches(rows.prompts, rows.completions, union, spec.resources, policy.layout):
         logprobs, _ = kept_logprobs(policy, micro, keep[micro.rows], spec)
         old = old.to(logprobs.dtype)
         old[micro.rows] = logprobs.cpu()

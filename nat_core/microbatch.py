@@ -1,19 +1,25 @@
-"""Micro-batches of cut completions, sorted by length so that little padding is paid for.
+"""Micro-batches of cut completions: what is computed together, and how it is laid out.
 
-On a CPU a dense packed mask would cost O(length²), so rows stand right-padded under causal
-attention, neighbours in length together.
+Packed rows cost what their tokens cost, so neighbours are those that share a prompt. Padded rows cost what the longest
+of them costs, so neighbours are those of like length.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from nat_core.layout import Laid, Packed, Padded, pack, pad
 from nat_core.spec import ResourcesSpec
 from nat_core.token_selection import TokenSelection
+
+Layout = Literal["packed", "padded"]
 
 
 @dataclass(frozen=True)
@@ -22,77 +28,145 @@ class MicroBatch:
 
     Attributes:
         rows: Long [b], their indices in the step.
-        input_ids: Long [b, L], prompt and kept prefix without its last token, right-padded.
-        prompt_lengths: Long [b].
+        laid: prompts and kept prefixes without their last tokens, laid out for the trunk.
         targets: Long [b, T], completion ids as far as kept, 0 beyond; T is the step's longest completion.
-        num_tokens: input tokens without padding.
     """
 
     rows: Tensor
-    input_ids: Tensor
-    prompt_lengths: Tensor
+    laid: Laid
     targets: Tensor
-    num_tokens: int
+
+    @property
+    def tokens(self) -> Padded | Packed:
+        """What the trunk runs on."""
+        return self.laid.tokens
+
+    def predicted_at(self, row: Tensor, position: Tensor) -> Tensor:
+        """Places in the trunk's output that predict these tokens: Long [S] from Long [S] and Long [S] (0-based)."""
+        return torch.where(position == 0, self.laid.before[row], self.laid.own[row] + position - 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row that keeps something.
+
+    Its last kept token is only predicted, never read: the trunk stops one short of it.
+
+    Attributes:
+        prompt: what tells prompts apart.
+        num_own: tokens of the completion that the trunk reads.
+    """
+
+    index: int
+    prompt: bytes
+    num_prompt: int
+    num_own: int
+
+    @property
+    def length(self) -> int:
+        return self.num_prompt + self.num_own
 
 
 def plan_microbatches(
-    prompts: list[Tensor], completions: list[Tensor], selection: TokenSelection, resources: ResourcesSpec
+    prompts: list[Tensor],
+    completions: list[Tensor],
+    selection: TokenSelection,
+    resources: ResourcesSpec,
+    layout: Layout = "packed",
 ) -> list[MicroBatch]:
-    """Split the rows that keep anything into micro-batches, longest first.
+    """Split the rows that keep anything into micro-batches that are as even as can be.
 
-    With `per_device_train_batch_size` their number is what that many rows a micro-batch make of all rows, and they are
-    cut so that the largest is as small as possible; else each holds at most `max_tokens_per_microbatch` padded tokens
-    (a longer row stands alone).
+    With `per_device_train_batch_size` their number is what that many rows a micro-batch make of all rows; else the
+    smallest with which each holds at most `max_tokens_per_microbatch` tokens, padding included (a longer row stands
+    alone). Given the number, the largest is made as small as possible: that is what memory is needed for.
     """
     kept = selection.kept_length.tolist()
-    # The last kept token is only predicted, never read: the trunk stops one short of it.
-    lengths = {i: len(prompts[i]) + k - 1 for i, k in enumerate(kept) if k > 0}
-    order = sorted(lengths, key=lambda i: -lengths[i])
-    sizes = [lengths[i] for i in order]
+    rows = [
+        Row(i, prompts[i].numpy().tobytes(), len(prompts[i]), length - 1) for i, length in enumerate(kept) if length > 0
+    ]
+    if not rows:
+        return []
+    order, sizes, lay = _LAYOUTS[layout]
+    rows = order(rows)
+    size = sizes(rows)
     if resources.per_device_train_batch_size is not None:
         count = math.ceil(len(kept) / resources.per_device_train_batch_size)
-        cap = smallest_cap(sizes, count)
     else:
-        cap = resources.max_tokens_per_microbatch
+        count = len(split_by_cap(len(rows), resources.max_tokens_per_microbatch, size))
+    runs = split_by_cap(len(rows), smallest_cap(len(rows), count, size), size)
     width = selection.keep.shape[1]
-    return [_collate(order[start:end], prompts, completions, kept, width) for start, end in split_by_cap(sizes, cap)]
+    return [_collate(rows[start:end], prompts, completions, lay, width) for start, end in runs]
 
 
-def split_by_cap(sizes: list[int], cap: int) -> list[tuple[int, int]]:
-    """Cut falling `sizes` into runs [start, end) whose padded size, count x first, is at most `cap` each."""
+Size = Callable[[int, int], int]
+"""Tokens of rows start to end, as laid out."""
+
+
+def split_by_cap(num_rows: int, cap: int, size: Size) -> list[tuple[int, int]]:
+    """Cut rows, in their order, into runs [start, end) of at most `cap` tokens each, or one row."""
     runs, start = [], 0
-    for end in range(1, len(sizes) + 1):
-        if end == len(sizes) or sizes[start] * (end + 1 - start) > cap:
+    for end in range(1, num_rows + 1):
+        if end == num_rows or size(start, end + 1) > cap:
             runs.append((start, end))
             start = end
     return runs
 
 
-def smallest_cap(sizes: list[int], count: int) -> int:
-    """The smallest cap under which `split_by_cap` makes at most `count` runs of falling `sizes`."""
-    if not sizes:
-        return 1
-    low, high = sizes[0], sizes[0] * len(sizes)
+def smallest_cap(num_rows: int, count: int, size: Size) -> int:
+    """The smallest cap under which `split_by_cap` makes at most `count` runs."""
+    low, high = 1, size(0, num_rows)
     while low < high:
         middle = (low + high) // 2
-        if len(split_by_cap(sizes, middle)) <= count:
+        if len(split_by_cap(num_rows, middle, size)) <= count:
             high = middle
         else:
             low = middle + 1
     return low
 
 
+def packed_size(rows: Sequence[Row]) -> Size:
+    """Tokens of rows end to end, a prompt once for neighbours that share it."""
+    shares = [i > 0 and row.prompt == rows[i - 1].prompt for i, row in enumerate(rows)]
+    added = [row.num_own if shared else row.length for row, shared in zip(rows, shares, strict=True)]
+    before = [0, *itertools.accumulate(added)]
+    again = [row.num_prompt if shared else 0 for row, shared in zip(rows, shares, strict=True)]
+    return lambda start, end: before[end] - before[start] + again[start]
+
+
+def padded_size(rows: Sequence[Row]) -> Size:
+    """Tokens of rows of falling length, padded to the longest."""
+    return lambda start, end: rows[start].length * (end - start)
+
+
+def _by_prompt(rows: list[Row]) -> list[Row]:
+    """Rows of one prompt together, in the order in which prompts come, longest first."""
+    place = {row.prompt: -row.index for row in reversed(rows)}
+    return sorted(rows, key=lambda row: (-place[row.prompt], -row.num_own))
+
+
+def _by_length(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: -row.length)
+
+
+Order = Callable[[list[Row]], list[Row]]
+Sizes = Callable[[Sequence[Row]], Size]
+Lay = Callable[[list[Tensor], list[Tensor]], Laid]
+
+_LAYOUTS: dict[Layout, tuple[Order, Sizes, Lay]] = {
+    "packed": (_by_prompt, packed_size, pack),
+    "padded": (_by_length, padded_size, pad),
+}
+
+
 def _collate(
-    rows: list[int], prompts: list[Tensor], completions: list[Tensor], kept: list[int], width: int
+    rows: Sequence[Row],
+    prompts: list[Tensor],
+    completions: list[Tensor],
+    lay: Lay,
+    width: int,
 ) -> MicroBatch:
-    inputs = [torch.cat([prompts[i], completions[i][: kept[i] - 1]]) for i in rows]
     targets = torch.zeros(len(rows), width, dtype=torch.long)
-    for place, i in enumerate(rows):
-        targets[place, : kept[i]] = completions[i][: kept[i]]
-    return MicroBatch(
-        rows=torch.tensor(rows),
-        input_ids=torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=0),
-        prompt_lengths=torch.tensor([len(prompts[i]) for i in rows]),
-        targets=targets,
-        num_tokens=sum(map(len, inputs)),
-    )
+    for place, row in enumerate(rows):
+        targets[place, : row.num_own + 1] = completions[row.index][: row.num_own + 1]
+    laid = lay([prompts[row.index] for row in rows], [completions[row.index][: row.num_own] for row in rows])
+    return MicroBatch(torch.tensor([row.index for row in rows]), laid, targets)

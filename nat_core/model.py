@@ -6,7 +6,9 @@ called apart. That `head(trunk(x))` equals the model's own logits is checked onc
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +24,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nat_core.attention import packed_attention
 from nat_core.cost import TokenCost
 from nat_core.data import Example
 from nat_core.errors import Fault, ModelError
+from nat_core.layout import Packed, Padded, pack
+from nat_core.microbatch import Layout
 from nat_core.preflight import DEMO_MODEL, check_model
 from nat_core.spec import ModelSpec, ResourcesSpec
 
@@ -82,6 +87,50 @@ class Policy:
         with self.autocast():
             hidden: Tensor = self.model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
         return hidden
+
+    def states(self, tokens: Padded | Packed) -> Tensor:
+        """Final hidden states [places, D] of a micro-batch on the policy's device, row after row.
+
+        Needs `attention_for` around this and the backward pass.
+        """
+        if isinstance(tokens, Padded):
+            return self.hidden_states(tokens.input_ids).flatten(0, 1)
+        with self.autocast():
+            out = self.model.get_decoder()(
+                input_ids=tokens.input_ids.unsqueeze(0),
+                position_ids=tokens.position_ids.unsqueeze(0),
+                segments=tokens.segments,
+                use_cache=False,
+            )
+        hidden: Tensor = out.last_hidden_state[0]
+        return hidden
+
+    @cached_property
+    def unpackable(self) -> str | None:
+        """Why sequences cannot stand end to end with this model, None where they can: two short ones are tried."""
+        if self.spec.attn_implementation != "sdpa":
+            return f"attention is {self.spec.attn_implementation}"
+        vocabulary = self.model.config.get_text_config().vocab_size
+        prompt, rest, other = (torch.tensor(ids) % vocabulary for ids in ([1, 2, 3], [4, 5], [6]))
+        laid = pack([prompt, prompt], [rest, other])
+        try:
+            with torch.no_grad():
+                with packed_attention(self.model):
+                    packed = self.states(laid.tokens.to(self.device)).float()
+                alone = self.hidden_states(torch.cat([prompt, other]).unsqueeze(0).to(self.device))[0].float()
+        except Exception as error:  # foreign code: attention that takes other arguments raises whatever it likes
+            return f"its attention cannot be replaced ({' '.join(str(error).split())[:200]})"
+        ours = torch.cat([packed[:3], packed[laid.own[1] :]])
+        return None if torch.allclose(ours, alone, rtol=1e-2, atol=1e-2) else "packed and padded passes differ"
+
+    def attention_for(self, tokens: Padded | Packed) -> AbstractContextManager[None]:
+        """What passes over these tokens need around them, backward included."""
+        return packed_attention(self.model) if isinstance(tokens, Packed) else contextlib.nullcontext()
+
+    @property
+    def layout(self) -> Layout:
+        """How micro-batches are laid out for this model."""
+        return "padded" if self.unpackable else "packed"
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [S, V] of hidden states [S, D], soft-capped where the model does that."""

@@ -13,6 +13,7 @@ import torch
 
 from nat_core import hardware
 from nat_core.advantage import group_advantages, overlong_penalty
+from nat_core.attention import varlen_serves
 from nat_core.batch import CompletionBatch
 from nat_core.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from nat_core.data import Example, open_source
@@ -152,8 +153,16 @@ class Trainer:
             message=f"{spec.model.path}: {parameters:,} parameters in {spec.model.dtype} on {self.policy.device}, "
             f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
         )
+        self.reporter.emit(LogEvent, message=f"micro-batches: {self._layout()}")
         if start:
             self.reporter.emit(LogEvent, message=f"went on from the checkpoint of step {start}")
+
+    def _layout(self) -> str:
+        why = self.policy.unpackable
+        if why:
+            return f"rows right-padded and sorted by length, because {why}"
+        kernel = "FlashAttention for all" if varlen_serves(self.policy.device, self.spec.model.dtype) else "one by one"
+        return f"rows packed without padding, a group's prompt once; attention over sequences {kernel}"
 
     # --- one step ---
 

@@ -147,8 +147,8 @@ def _metrics(step: Step, passes: Passes) -> dict[str, float]:
         "loss": passes.sums.get("loss", 0.0),
         "tokens/live": float(live_tokens),
         "tokens/selected": float(step.selection.num_kept),
-        "tokens/trunk": float(sum(micro.num_tokens for micro in passes.microbatches)),
-        "tokens/padded": float(sum(micro.input_ids.numel() for micro in passes.microbatches)),
+        "tokens/trunk": float(sum(micro.laid.num_tokens for micro in passes.microbatches)),
+        "tokens/padded": float(sum(micro.tokens.num_places for micro in passes.microbatches)),
     }
     if live_tokens == 0:  # shares and means of nothing are left out, not called 0
         return metrics

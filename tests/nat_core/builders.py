@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from nat_core.batch import CompletionBatch
 from nat_core.demo.pretrain import build_tokenizer
@@ -34,11 +35,35 @@ def tiny_model(vocabulary_size: int, seed: int = 0, tied: bool = False) -> Qwen3
     return Qwen3ForCausalLM(config).eval()
 
 
-def tiny_policy(seed: int = 0, dtype: torch.dtype = torch.float64, tied: bool = False) -> Policy:
+class ExactNorm(torch.nn.Module):
+    """RMS norm in the type of its input: transformers' rounds to float32 on the way, which hides what is exact."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.eps = norm.weight, norm.variance_epsilon
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
+
+
+def with_exact_norms(model: PreTrainedModel) -> PreTrainedModel:
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__.endswith("RMSNorm"):
+                setattr(parent, name, ExactNorm(child))
+    return model
+
+
+Attention = Literal["sdpa", "eager"]
+
+
+def tiny_policy(
+    seed: int = 0, dtype: torch.dtype = torch.float64, tied: bool = False, attention: Attention = "sdpa"
+) -> Policy:
     tokenizer = build_tokenizer()
-    model = tiny_model(len(tokenizer), seed, tied)
+    model = with_exact_norms(tiny_model(len(tokenizer), seed, tied))
     torch.nn.Module.to(model, dtype)
-    return Policy(model, tokenizer, torch.device("cpu"), ModelSpec())
+    return Policy(model, tokenizer, torch.device("cpu"), ModelSpec(attn_implementation=attention))
 
 
 def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:

@@ -11,15 +11,16 @@ import torch
 
 from nat_core.errors import NonFiniteLossError
 from nat_core.loss import policy_loss
-from nat_core.microbatch import plan_microbatches, smallest_cap, split_by_cap
 from nat_core.model import Policy
 from nat_core.probe import probe_gradient
-from nat_core.spec import FullBudget, ResourcesSpec, RpcBudget, RunSpec
-from nat_core.token_selection import DenseSelection, GradientMass, TokenSelection, select_tokens
+from nat_core.spec import FullBudget, RpcBudget, RunSpec
+from nat_core.token_selection import GradientMass, TokenSelection, select_tokens
 from nat_core.update import CompletionBatch, update_on_batch, update_step
-from tests.nat_core.builders import batch, gradients, run_spec, tiny_policy
+from tests.nat_core.builders import Attention, batch, gradients, run_spec, tiny_policy
 
 BATCH = batch([5, 3, 6, 4, 2], [7, 12, 1, 9, 4], [0.5, -1.0, 0.8, 0.0, 1.5])
+ONE_GROUP = dataclasses.replace(BATCH, prompts=[BATCH.prompts[0]] * 5)
+TWO_GROUPS = dataclasses.replace(BATCH, prompts=[BATCH.prompts[i] for i in (0, 1, 1, 0, 0)])
 BUDGETS = [
     {"selector": "full"},
     {"selector": "urs", "fraction": 0.4},
@@ -60,19 +61,29 @@ def padded_gradient(policy: Policy, rows: CompletionBatch, selection: TokenSelec
 
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
+@pytest.mark.parametrize(
+    ("rows_of_step", "attention"),
+    [(BATCH, "sdpa"), (ONE_GROUP, "sdpa"), (TWO_GROUPS, "sdpa"), (TWO_GROUPS, "eager")],
+    ids=["packed", "packed, one prompt", "packed, two prompts", "padded"],
+)
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
-def test_update_step_gradient_equals_the_plain_padded_step(budget: dict[str, object], loss_type: str) -> None:
-    policy = tiny_policy()
+def test_update_step_gradient_equals_the_plain_padded_step(
+    budget: dict[str, object], rows_of_step: CompletionBatch, attention: Attention, loss_type: str
+) -> None:
+    policy = tiny_policy(attention=attention)
+    assert policy.layout == ("packed" if attention == "sdpa" else "padded")
     spec = spec_for(
         budget,
         objective={"loss_type": loss_type},
         resources={"max_tokens_per_microbatch": 24, "logprob_chunk_tokens": 3},
         optim={"max_grad_norm": 1e9},
     )
-    rows = BATCH.rows(BATCH.live(spec))
+    rows = rows_of_step.rows(rows_of_step.live(spec))
     selection = select_tokens(spec.budget, rows.lengths, generator=torch.Generator().manual_seed(5))
     expected = padded_gradient(policy, rows, selection, spec)
-    stats = update_step(policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), selection=selection)
+    stats = update_step(
+        policy, frozen_optimizer(policy), rows_of_step, spec, generator=torch.Generator(), selection=selection
+    )
     assert float(expected.abs().max()) > 1e-4
     assert float((gradients(policy) - expected).abs().max()) <= 1e-10
     assert stats.metrics["tokens/selected"] == selection.num_kept
@@ -114,11 +125,18 @@ def test_with_kl_no_row_is_dead_and_the_reference_pulls() -> None:
     assert same.metrics["kl"] == pytest.approx(0, abs=1e-12)
 
 
-def test_only_the_kept_prefix_goes_through_the_trunk() -> None:
-    spec = spec_for({"selector": "truncate", "fraction": 0.5})
-    stats = update_step(policy := tiny_policy(), frozen_optimizer(policy), BATCH, spec, generator=torch.Generator())
+@pytest.mark.parametrize(
+    ("rows", "trunk"),
     # live rows: prompts 5,3,6,2; kept ceil of half of 7,12,1,4 = 4,6,1,2; one token less each is read
-    assert stats.metrics["tokens/trunk"] == (5 + 3) + (3 + 5) + (6 + 0) + (2 + 1)
+    [(BATCH, (5 + 3) + (3 + 5) + (6 + 0) + (2 + 1)), (ONE_GROUP, 5 + 3 + 5 + 0 + 1)],
+    ids=["four prompts", "one prompt"],
+)
+def test_only_the_kept_prefix_goes_through_the_trunk_and_a_shared_prompt_once(
+    rows: CompletionBatch, trunk: int
+) -> None:
+    spec = spec_for({"selector": "truncate", "fraction": 0.5})
+    stats = update_step(policy := tiny_policy(), frozen_optimizer(policy), rows, spec, generator=torch.Generator())
+    assert stats.metrics["tokens/trunk"] == stats.metrics["tokens/padded"] == trunk
 
 
 def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps() -> None:
@@ -266,27 +284,3 @@ def test_several_iterations_draw_fresh_selections_and_measure_ratios_from_before
     assert not masks[0].equal(masks[1]) and not masks[1].equal(masks[2])
     assert stats[0].metrics["clip_ratio"] == 0  # on policy
     assert stats[2].metrics["clip_ratio"] > 0  # two big steps away
-
-
-def test_split_by_cap_counts_padding() -> None:
-    assert split_by_cap([10, 8, 3, 3, 3], 20) == [(0, 2), (2, 5)]
-    assert split_by_cap([30, 2], 20) == [(0, 1), (1, 2)]
-    assert split_by_cap([], 20) == []
-
-
-def test_smallest_cap_balances_a_fixed_number_of_micro_batches() -> None:
-    sizes = [10, 8, 3, 3, 3]
-    assert smallest_cap(sizes, 2) == 20  # 10 8 | 3 3 3; the other cut, 10 | 8 3 3 3, would pad to 32
-    assert smallest_cap(sizes, 5) == 10
-    assert smallest_cap([], 3) == 1
-
-
-def test_plan_leaves_out_rows_that_keep_nothing() -> None:
-    keep = torch.zeros(2, 4, dtype=torch.bool)
-    keep[1, 0] = True
-    selection = DenseSelection(
-        keep, torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1]), torch.tensor([4, 4]), True
-    )
-    rows = batch([2, 3], [4, 4], [1.0, 1.0])
-    (micro,) = plan_microbatches(rows.prompts, rows.completions, selection, ResourcesSpec())
-    assert micro.rows.tolist() == [1] and micro.input_ids.tolist() == [rows.prompts[1].tolist()]
