@@ -1,7 +1,7 @@
 """Which budgets are compared, and the fraction at which each spends what another does.
 
 A step's cost is counted, never nominal: FLOPs of the trunk on prompt and kept prefix, as far as the update step runs
-it, and of the head on selected tokens. Padding is not in it.
+it (a group's prompt once), and of the head on selected tokens.
 """
 
 from __future__ import annotations
@@ -120,8 +120,16 @@ class Meter:
 
 
 def counted_flops(cost: TokenCost, step: Step) -> float:
-    """Forward and backward FLOPs of a step's selection."""
-    return float(cost.trunk(trunk_lengths(step).double()).sum()) + float(cost.head(step.selection.num_kept))
+    """Forward and backward FLOPs of a step's selection, a prompt once for all its completions that keep any."""
+    prompts = {step.rows.prompts[i].numpy().tobytes(): len(step.rows.prompts[i]) for i in _kept(step)}
+    lengths = trunk_lengths(step).double()
+    own = int(step.selection.kept_length.sum()) - len(lengths)  # of each, the last kept token is only predicted
+    linear = cost.linear(own + sum(prompts.values()))
+    return float(linear + cost.attention(lengths).sum() + cost.head(step.selection.num_kept))
+
+
+def _kept(step: Step) -> list[int]:
+    return step.selection.kept_length.nonzero().flatten().tolist()
 
 
 def trunk_lengths(step: Step) -> torch.Tensor:

@@ -89,7 +89,7 @@ def cut_times(cuts: Cuts, repeats: int) -> list[dict[str, Any]]:
             state = learned_mass() if budget.needs_law_state else None
 
             def cut(budget: RpcBudget = budget, state: Any = state) -> object:
-                cost = flops.of_completions(prompts) if budget.needs_cost else None
+                cost = flops.of_completions(prompts, 8) if budget.needs_cost else None
                 return select_tokens(budget, lengths, generator=generator, cost=cost, law_state=state)
 
             rows.append({"law": law, "coupling": coupling, "select_ms": median_ms(cut, repeats)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -38,6 +39,13 @@ class CompletionBatch:
     def prompt_lengths(self) -> Tensor:
         """Long [B]."""
         return torch.tensor([len(ids) for ids in self.prompts])
+
+    @property
+    def prompt_sharers(self) -> Tensor:
+        """How many of the completions have each one's prompt, Long [B]."""
+        keys = [prompt.numpy().tobytes() for prompt in self.prompts]
+        counts = Counter(keys)
+        return torch.tensor([counts[key] for key in keys])
 
     @property
     def padded_rollout_logprobs(self) -> Tensor | None:

@@ -30,24 +30,32 @@ class TokenCost:
 
     def trunk(self, length: Any) -> Any:
         """FLOPs of the first `length` tokens of a sequence in the layers; a number or a tensor of them."""
-        linear = 2 * self.trunk_weights * length
-        attention = 2 * self.attention_width * length * (length + 1)
-        return _FORWARD_AND_BACKWARD * (linear + attention)
+        return self.linear(length) + self.attention(length)
+
+    def linear(self, num_tokens: Any) -> Any:
+        """FLOPs of the layers' matrices on so many tokens."""
+        return _FORWARD_AND_BACKWARD * 2 * self.trunk_weights * num_tokens
+
+    def attention(self, length: Any) -> Any:
+        """FLOPs of causal attention over a sequence."""
+        return _FORWARD_AND_BACKWARD * 2 * self.attention_width * length * (length + 1)
 
     def head(self, num_selected: Any) -> Any:
         """FLOPs of the head on selected tokens, its recomputation in the backward pass not counted."""
         return _FORWARD_AND_BACKWARD * 2 * self.head_weights * num_selected
 
-    def of_completions(self, prompt: Any) -> Callable[[Any], Any]:
+    def of_completions(self, prompt: Any, sharers: Any = 1) -> Callable[[Any], Any]:
         """FLOPs of training on completions as far as a position, the prompt counted with the first token.
 
         Args:
             prompt: prompt lengths; what comes back takes positions that broadcast with them.
+            sharers: completions that share one pass over their prompt, and so its cost.
         """
 
         def total(position: Any) -> Any:
             first = position.clamp(max=1.0)
             own = self.trunk(prompt + position) - self.trunk(prompt)
-            return own + self.head(position) + first * self.trunk(prompt)
+            again = self.linear(prompt) / sharers + self.attention(prompt)
+            return own + self.head(position) + first * again
 
         return total

@@ -89,6 +89,13 @@ METRICS: dict[str, MetricInfo] = {
     "tokens/padded": _metric(
         "Padded trunk tokens", "tokens", _L, Panel.BUDGET, "Trunk tokens with the padding of their micro-batches."
     ),
+    "flops/update": _metric(
+        "Update FLOPs",
+        "FLOP",
+        _L,
+        Panel.BUDGET,
+        "Operations of the update's forward and backward passes, counted from what they ran on.",
+    ),
     "budget/fraction": _metric(
         "Share trained on", "share", _L, Panel.BUDGET, "Tokens trained on, of the step's live tokens."
     ),

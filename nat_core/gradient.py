@@ -21,7 +21,7 @@ from nat_core.loss import StepTotals, completion_weights, policy_loss
 from nat_core.microbatch import MicroBatch, plan_microbatches
 from nat_core.model import Policy
 from nat_core.spec import RunSpec
-from nat_core.token_selection import DenseSelection, GradientMass, TokenSelection, select_tokens
+from nat_core.token_selection import Cumulative, DenseSelection, GradientMass, TokenSelection, select_tokens
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,13 @@ class Passes:
 
     Attributes:
         microbatches: as they were run.
+        flops: counted operations of the policy's passes, forward and backward.
         sums: the loss, and Horvitz-Thompson estimates of sums over live tokens.
         seconds: wall-clock time of the passes.
     """
 
     microbatches: list[MicroBatch]
+    flops: float
     sums: dict[str, float]
     seconds: float
 
@@ -78,7 +80,7 @@ def draw_step(
             advantages=rows.advantages,
             surprisal=None if logprobs is None else -logprobs,
             token_weight=completion_weights(spec.objective, lengths.double(), totals),
-            cost=policy.token_cost.of_completions(rows.prompt_lengths.unsqueeze(1)) if spec.budget.needs_cost else None,
+            cost=_cost(policy, rows) if spec.budget.needs_cost else None,
             law_state=law_state,
         )
     return Step(live, rows, totals, selection)
@@ -105,7 +107,12 @@ def accumulate_gradient(
                 sums[name] = sums[name] + value
     synchronise(policy.device)
     seconds = time.monotonic() - started
-    return Passes(microbatches, {name: float(value) for name, value in sums.items()}, seconds)
+    cost = policy.token_cost
+    flops = cost.head(step.selection.num_kept) + sum(
+        cost.linear(micro.tokens.num_places) + sum(map(cost.attention, micro.tokens.sequence_lengths))
+        for micro in microbatches
+    )
+    return Passes(microbatches, flops, {name: float(value) for name, value in sums.items()}, seconds)
 
 
 def with_old_logprobs(policy: Policy, steps: list[Step], spec: RunSpec) -> list[Step]:
@@ -183,6 +190,12 @@ def _forward_backward(
         scale = completion_weights(spec.objective, selection.lengths.double(), step.totals) * advantages.abs()
         law_state.observe(selection, logprobs.detach(), scale)
     return {"loss": part.loss.detach(), **part.metrics}
+
+
+def _cost(policy: Policy, rows: CompletionBatch) -> Cumulative:
+    """FLOPs of training on each completion as far as a position; packed rows share a pass over their prompt."""
+    sharers = rows.prompt_sharers.unsqueeze(1) if policy.layout == "packed" else 1
+    return policy.token_cost.of_completions(rows.prompt_lengths.unsqueeze(1).double(), sharers)
 
 
 @torch.no_grad()

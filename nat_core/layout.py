@@ -25,6 +25,11 @@ class Padded:
         """Tokens that the trunk computes, padding included."""
         return self.input_ids.numel()
 
+    @property
+    def sequence_lengths(self) -> list[int]:
+        """Of what attention runs over."""
+        return [self.input_ids.shape[1]] * self.input_ids.shape[0]
+
     def to(self, device: torch.device) -> Padded:
         return Padded(self.input_ids.to(device))
 
@@ -47,6 +52,11 @@ class Packed:
     def num_places(self) -> int:
         """Tokens that the trunk computes."""
         return self.input_ids.numel()
+
+    @property
+    def sequence_lengths(self) -> list[int]:
+        """Of what attention runs over."""
+        return self.segments.lengths
 
     def to(self, device: torch.device) -> Packed:
         return Packed(self.input_ids.to(device), self.position_ids.to(device), self.segments.to(device))

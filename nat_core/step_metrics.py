@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-_SUMMED = ("tokens/selected", "tokens/trunk", "tokens/padded", "timing_s/update", "timing_s/forward_backward")
+_SUMMED = (
+    "tokens/selected",
+    "tokens/trunk",
+    "tokens/padded",
+    "flops/update",
+    "timing_s/update",
+    "timing_s/forward_backward",
+)
 
 
 def combined(steps: list[dict[str, float]]) -> dict[str, float]:

@@ -148,6 +148,7 @@ def _metrics(step: Step, passes: Passes) -> dict[str, float]:
         "tokens/live": float(live_tokens),
         "tokens/selected": float(step.selection.num_kept),
         "tokens/trunk": float(sum(micro.laid.num_tokens for micro in passes.microbatches)),
+        "flops/update": passes.flops,
         "tokens/padded": float(sum(micro.tokens.num_places for micro in passes.microbatches)),
     }
     if live_tokens == 0:  # shares and means of nothing are left out, not called 0

@@ -25,7 +25,7 @@ from nat_core.token_selection.cumulative import Cumulative, cumulative
 from nat_core.token_selection.gradient_mass import GradientMass
 from nat_core.token_selection.selection import Candidates, DenseSelection, TokenSelection
 
-__all__ = ["SELECTORS", "Candidates", "DenseSelection", "GradientMass", "TokenSelection", "select_tokens"]
+__all__ = ["SELECTORS", "Candidates", "Cumulative", "DenseSelection", "GradientMass", "TokenSelection", "select_tokens"]
 
 SELECTORS: dict[str, Callable[[Any, Candidates], TokenSelection]] = {
     "full": whole.full,

@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from bench.budgets import Meter, at_fraction, budgets_at, counted_flops, equal_flops
+from bench.budgets import SMALLEST, Meter, at_fraction, budgets_at, counted_flops, equal_flops
 from nat_core.cost import TokenCost
 from nat_core.spec import CompletionsBudget, FullBudget, RpcBudget, TruncateBudget, UrsBudget
 from tests.bench.builders import tiny_case
 
 
 def test_counted_flops_read_the_prompt_and_all_kept_tokens_but_the_last() -> None:
-    selection = SimpleNamespace(kept_length=torch.tensor([3, 0, 1]), num_kept=3)
-    step: Any = SimpleNamespace(selection=selection, rows=SimpleNamespace(prompt_lengths=torch.tensor([4, 9, 2])))
-    # Trunk lengths 4 + 3 - 1 and 2 + 1 - 1; the second completion keeps nothing and never runs.
-    trunk = 3 * (2 * 10 * 6 + 2 * 5 * 6 * 7) + 3 * (2 * 10 * 2 + 2 * 5 * 2 * 3)
+    prompts = [torch.ones(4), torch.ones(9), torch.ones(2), torch.ones(4)]
+    selection = SimpleNamespace(kept_length=torch.tensor([3, 0, 1, 2]), num_kept=3)
+    rows = SimpleNamespace(prompts=prompts, prompt_lengths=torch.tensor([4, 9, 2, 4]))
+    step: Any = SimpleNamespace(selection=selection, rows=rows)
+    # Attention over 4 + 3 - 1, 2 + 1 - 1 and 4 + 2 - 1 tokens; the second completion keeps nothing and never runs.
+    attention = 3 * 2 * 5 * (6 * 7 + 2 * 3 + 5 * 6)
+    trunk = 3 * 2 * 10 * (4 + 2 + 2 + 0 + 1) + attention  # the last shares the prompt of the first
     assert counted_flops(TokenCost(trunk_weights=10, attention_width=5, head_weights=7), step) == trunk + 3 * 2 * 7 * 3
 
 
@@ -47,8 +50,8 @@ def test_equal_flops_spend_what_rpc_linear_does() -> None:
     assert {found[name].budget.fraction for name in found if name.startswith("rpc · linear")} == {0.5}
     for name in ("completions · ½", "completions · ½ · flat"):
         assert found[name].reached and meter.mean_flops(found[name].budget) == pytest.approx(target, rel=0.03)
-    uniform = found["rpc · uniform · ½"]
-    assert not uniform.reached and uniform.budget.fraction == 0.5
+    urs = found["urs · ½"]  # the trunk still runs to the last kept token
+    assert not urs.reached and urs.budget.fraction == SMALLEST
 
 
 def test_budgets_below_half_leave_law_uniform_out() -> None:
