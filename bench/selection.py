@@ -22,20 +22,18 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from bench.budgets import budgets_at
-from bench.cases import bare_tokenizer
+from bench.shapes import Lengths, policy_of, random_batch, read_lengths
 from nat_core import hardware
-from nat_core.batch import CompletionBatch
 from nat_core.gradient import draw_step
-from nat_core.model import Policy
 from nat_core.optim import build_optimizer
-from nat_core.spec import FullBudget, ModelSpec, OptimSpec, ResourcesSpec, RpcBudget, RunSpec
+from nat_core.spec import FullBudget, OptimSpec, ResourcesSpec, RpcBudget, RunSpec
 from nat_core.token_selection import GradientMass, select_tokens
 from nat_core.token_selection.gradient_mass import BINS
 from nat_core.update import update_step
 
+MODEL, LENGTHS = "smollm2-135m", "ragged-16"
 LAWS, COUPLINGS = ("linear", "uniform", "optimal"), ("iid", "antithetic", "systematic")
 
 
@@ -46,22 +44,6 @@ class Cuts:
     num_completions: int = 1024
     longest: int = 16_384
     prompt: int = 256
-
-
-@dataclass(frozen=True)
-class Shape:
-    """An update step, and the model it trains; the defaults are SmolLM2-135M's."""
-
-    hidden: int = 576
-    intermediate: int = 1536
-    layers: int = 30
-    heads: int = 9
-    kv_heads: int = 3
-    vocabulary: int = 49_152
-    num_completions: int = 16
-    prompt: int = 64
-    shortest: int = 64
-    longest: int = 512
 
 
 def median_ms(call: Callable[[], object], repeats: int) -> float:
@@ -81,7 +63,7 @@ def cut_times(cuts: Cuts, repeats: int) -> list[dict[str, Any]]:
     lengths = torch.randint(1, cuts.longest + 1, (cuts.num_completions,), generator=generator)
     lengths[0] = cuts.longest
     prompts = torch.full((cuts.num_completions, 1), cuts.prompt, dtype=torch.float64)
-    flops = _policy(Shape(), on_meta=True).token_cost
+    flops = policy_of(MODEL, torch.device("meta")).token_cost
     rows = []
     for law in LAWS:
         for coupling in COUPLINGS:
@@ -96,9 +78,10 @@ def cut_times(cuts: Cuts, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def step_shares(shape: Shape, repeats: int) -> Iterator[dict[str, Any]]:
+def step_shares(model: str, lengths: Lengths, repeats: int) -> Iterator[dict[str, Any]]:
     """One row for each selector: a whole update step once, its selection many times."""
-    policy, batch = _policy(shape), _batch(shape)
+    policy = policy_of(model, torch.device("cpu"))
+    batch = random_batch(lengths, policy.model.config.get_text_config().vocab_size)
     spec = RunSpec(resources=ResourcesSpec(max_tokens_per_microbatch=2048), optim=OptimSpec(learning_rate=1e-6))
     optimizer = build_optimizer(policy.parameters, spec.optim)
     generator = torch.Generator().manual_seed(0)
@@ -124,44 +107,6 @@ def learned_mass() -> GradientMass:
     return state
 
 
-def _policy(shape: Shape, *, on_meta: bool = False) -> Policy:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        tie_word_embeddings=True,
-        max_position_embeddings=shape.prompt + shape.longest,
-        pad_token_id=0,
-        eos_token_id=None,
-        bos_token_id=None,
-    )
-    device = torch.device("meta" if on_meta else "cpu")
-    with device:
-        model = LlamaForCausalLM(config).eval()
-    return Policy(model, bare_tokenizer(), device, ModelSpec())
-
-
-def _batch(shape: Shape) -> CompletionBatch:
-    """Random tokens; every completion live, with log-probabilities as a rollout would give."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.linspace(shape.shortest, shape.longest, shape.num_completions).long().tolist()
-
-    def tokens(count: int) -> torch.Tensor:
-        return torch.randint(1, shape.vocabulary, (count,), generator=generator)
-
-    return CompletionBatch(
-        prompts=[tokens(shape.prompt) for _ in lengths],
-        completions=[tokens(length) for length in lengths],
-        advantages=torch.tensor([1.0, -1.0] * len(lengths))[: len(lengths)],
-        truncated=torch.zeros(len(lengths), dtype=torch.bool),
-        rollout_logprobs=[-torch.empty(length).exponential_(generator=generator) for length in lengths],
-    )
-
-
 def show(report: dict[str, Any]) -> None:
     """Print the tables to a terminal."""
     cuts = Table("law", "coupling", "ms", box=None)
@@ -179,7 +124,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=50, help="selections timed for each row; the median counts")
     parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
     options = parser.parse_args()
-    cuts, shape = Cuts(), Shape()
+    cuts, lengths = Cuts(), read_lengths(LENGTHS)
     report = {
         "command": " ".join(["python -m bench.selection", *sys.argv[1:]]),
         "repeats": options.repeats,
@@ -189,9 +134,8 @@ def main() -> None:
             "rows": cut_times(cuts, options.repeats),
         },
         "shares": {
-            "title": f"{shape.num_completions} completions of {shape.shortest} to {shape.longest} tokens, "
-            "one update step of SmolLM2-135M's shape",
-            "rows": list(step_shares(shape, options.repeats)),
+            "title": f"one update step of {MODEL}: {lengths.about}",
+            "rows": list(step_shares(MODEL, lengths, options.repeats)),
         },
     }
     if options.json:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.budgets import budgets_at
-from bench.selection import COUPLINGS, LAWS, Cuts, Shape, cut_times, median_ms, step_shares
+from bench.selection import COUPLINGS, LAWS, Cuts, cut_times, median_ms, step_shares
+from bench.shapes import Lengths
 
 
 def test_median_ms_leaves_the_first_call_out() -> None:
@@ -21,10 +22,7 @@ def test_cut_times_cover_every_law_and_coupling() -> None:
 
 
 def test_step_shares_are_selection_over_the_whole_step() -> None:
-    shape = Shape(
-        hidden=12, intermediate=16, layers=1, heads=3, kv_heads=1, vocabulary=32, num_completions=4, longest=80
-    )
-    rows = list(step_shares(shape, repeats=1))
+    rows = list(step_shares("toy", Lengths("", prompt=5, group=2, lengths=[3, 9, 30, 80]), repeats=1))
     assert [row["budget"] for row in rows] == ["full", *(budget.label for budget in budgets_at(0.5))]
     for row in rows:
         assert 0 < row["selection_ms"] == pytest.approx(row["share"] * row["step_ms"])

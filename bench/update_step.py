@@ -1,0 +1,237 @@
+"""What an update step costs, by budget and against TRL: `python -m bench.update_step`.
+
+The same completions, weights and loss for everyone. Timed is what makes the gradient: selection, forward and backward
+passes; the optimizer's step is the same for all and left out. Contenders take turns, a fresh selection each time, so
+that a machine that slows down slows all of them; what counts is the median of each one's ratio to `full` in its turn.
+Memory is each contender's peak above weights and gradients, in a process of its own.
+
+Two arms, which answer two questions: as many *sequences* a micro-batch for everyone (a smaller budget shows as less
+memory), and as many *tokens* a micro-batch (it shows as fewer micro-batches, so as time). The baseline is our own
+`full` with everything on; what padding wastes is never credited to a budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from bench.contenders import Contender, largest_share, natlab, trl
+from bench.shapes import policy_of, random_batch, read_lengths
+from nat_core import hardware
+from nat_core.batch import CompletionBatch
+from nat_core.gradient import synchronise
+from nat_core.memory import PeakMemory
+from nat_core.model import Policy
+from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec
+
+ARMS = ("sequences", "tokens")
+_BUDGETS: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
+
+
+def budgets_of(selector: str, fractions: list[float]) -> list[BudgetSpec]:
+    """`full`, then the selector at each fraction with its defaults."""
+    return [
+        FullBudget(),
+        *(_BUDGETS.validate_python({"selector": selector, "fraction": fraction}) for fraction in fractions),
+    ]
+
+
+def resources_of(arm: str, options: argparse.Namespace) -> ResourcesSpec:
+    """How micro-batches are cut in an arm."""
+    if arm == "tokens":
+        return ResourcesSpec(max_tokens_per_microbatch=options.tokens)
+    return ResourcesSpec(per_device_train_batch_size=options.sequences)
+
+
+def contenders_of(
+    policy: Policy, batch: CompletionBatch, arm: str, options: argparse.Namespace
+) -> dict[str, Contender]:
+    """By name; TRL takes part where micro-batches are counted in sequences, which is all that it can do."""
+    resources = resources_of(arm, options)
+    found = {b.label: natlab(policy, batch, b, resources) for b in budgets_of(options.selector, options.budgets)}
+    if options.against == "trl" and arm == "sequences":
+        found["TRL"] = trl(policy, batch, options.sequences, options.scratch)
+    return found
+
+
+def take_turns(
+    contenders: dict[str, Contender],
+    device: torch.device,
+    selections: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[dict[str, Any]]:
+    """One row a contender: medians over its turns. One turn each goes uncounted first."""
+    generator = torch.Generator().manual_seed(0)
+    turns: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
+    for turn in track(range(selections + 1), description="taking turns", console=Console(stderr=True)):
+        for name, contender in contenders.items():
+            synchronise(device)
+            started = clock()
+            work = contender(generator)
+            synchronise(device)
+            seconds = clock() - started
+            if turn:
+                turns[name].append({"seconds": seconds, **asdict(work)})
+    full = turns[next(iter(contenders))]
+    return [_row(name, found, full) for name, found in turns.items()]
+
+
+def _row(name: str, turns: list[dict[str, float]], full: list[dict[str, float]]) -> dict[str, Any]:
+    time_share = median(turn["seconds"] / base["seconds"] for turn, base in zip(turns, full, strict=True))
+    flops_share = median(turn["flops"] for turn in turns) / full[0]["flops"]
+    saved = (1 - time_share) / (1 - flops_share) if flops_share < 1 else None
+    return {
+        "name": name,
+        "seconds": median(turn["seconds"] for turn in turns),
+        "time_share": time_share,
+        "flops": median(turn["flops"] for turn in turns),
+        "flops_share": flops_share,
+        "time_saved_of_flops_saved": saved,
+        "kept_tokens": median(turn["kept"] for turn in turns),
+        "largest_microbatch": median(turn["largest"] for turn in turns),
+    }
+
+
+def peak_gib(contender: Contender, policy: Policy) -> float:
+    """Peak memory of one gradient above weights and gradients: allocated on a GPU, resident set on a CPU."""
+    for parameter in policy.parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    gc.collect()
+    on_gpu = policy.device.type == "cuda"  # on a CPU `PeakMemory` measures from the resident set as it is now
+    level = torch.cuda.memory_allocated(policy.device) / 1024**3 if on_gpu else 0.0
+    with PeakMemory(policy.device) as memory:
+        contender(torch.Generator().manual_seed(0))
+    return memory.peak_gib - level
+
+
+def memory_apart(arguments: list[str], arm: str, name: str) -> float:
+    """`peak_gib` of one contender in a process of its own."""
+    command = [sys.executable, "-m", "bench.update_step", *arguments, "--only", arm, name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"measuring the memory of {name} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def growth(policy: Policy, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """As work grows: completions x 1, 2, 4, 8 of the same lengths; seconds a kept token, largest micro-batch."""
+    lengths = read_lengths(options.lengths)
+    vocabulary = policy.model.config.get_text_config().vocab_size
+    for factor in (1, 2, 4, 8):
+        batch = random_batch(lengths.times(factor), vocabulary)
+        chosen = budgets_of(options.selector, options.budgets[:1])[-1]
+        contender = natlab(policy, batch, chosen, resources_of("tokens", options))
+        for row in take_turns({chosen.label: contender}, policy.device, max(1, options.selections // 5)):
+            per_token = row["seconds"] / row["kept_tokens"]
+            yield {"factor": factor, "seconds_per_kept_token": per_token} | row
+
+
+def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
+    """The whole report."""
+    device = torch.device(options.device)
+    policy, batch = _setting(options, device)
+    report: dict[str, Any] = {
+        "command": " ".join(["python -m bench.update_step", *arguments]),
+        "model": options.model,
+        "lengths": asdict(read_lengths(options.lengths)) | {"name": options.lengths},
+        "selections": options.selections,
+        "hardware": hardware.describe(device),
+        "arms": {},
+    }
+    for arm in ARMS if options.arm is None else (options.arm,):
+        rows = take_turns(contenders_of(policy, batch, arm, options), device, options.selections)
+        for row, budget in zip(rows, budgets_of(options.selector, options.budgets), strict=False):
+            row["largest_share"] = largest_share(policy, batch, budget, resources_of(arm, options))
+        if options.memory:
+            for row in rows:
+                row["peak_gib"] = memory_apart(arguments, arm, row["name"])
+        report["arms"][arm] = rows
+    if options.growth:
+        report["growth"] = list(growth(policy, options))
+    return report
+
+
+def _setting(options: argparse.Namespace, device: torch.device) -> tuple[Policy, CompletionBatch]:
+    spec = ModelSpec(dtype=options.dtype, gradient_checkpointing=options.gradient_checkpointing)
+    policy = policy_of(options.model, device, spec)
+    return policy, random_batch(read_lengths(options.lengths), policy.model.config.get_text_config().vocab_size)
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """Print the tables."""
+    for arm, rows in report["arms"].items():
+        title = f"{report['model']}, {report['lengths']['name']}, as many {arm} a micro-batch for everyone"
+        table = Table("", "s", "time", "FLOPs", "time saved / FLOPs saved", "largest micro-batch", "peak GiB", box=None)
+        for row in rows:
+            saved, share = row["time_saved_of_flops_saved"], row.get("largest_share")
+            table.add_row(
+                row["name"],
+                f"{row['seconds']:.2f}",
+                f"{row['time_share']:.0%}",
+                f"{row['flops_share']:.0%}",
+                "" if saved is None else f"{saved:.2f}",
+                f"{row['largest_microbatch']:,.0f}" + ("" if share is None else f" ({share:.0%})"),
+                f"{row['peak_gib']:.2f}" if "peak_gib" in row else "",
+            )
+        console.print(title, table, "", sep="\n")
+    for row in report.get("growth", []):
+        console.print(
+            f"completions x {row['factor']}: {row['seconds']:.2f} s, {1e3 * row['seconds_per_kept_token']:.2f} ms "
+            f"a kept token, largest micro-batch {row['largest_microbatch']:,.0f}"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m", help="a shape of bench/shapes.py, or a model's directory")
+    parser.add_argument("--lengths", default="ragged-16", help="a list of bench/lengths, by name")
+    parser.add_argument("--selector", default="rpc")
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.25], help="fractions of the selector")
+    parser.add_argument("--against", choices=["trl", "none"], default="none")
+    parser.add_argument("--arm", choices=ARMS, help="one arm (default: both)")
+    parser.add_argument("--sequences", type=int, default=8, help="sequences a micro-batch, in that arm")
+    parser.add_argument("--tokens", type=int, default=2048, help="tokens a micro-batch at most, in that arm")
+    parser.add_argument("--selections", type=int, default=20, help="turns that count")
+    parser.add_argument("--memory", action="store_true", help="also peak memory, each in its own process")
+    parser.add_argument("--growth", action="store_true", help="also 2, 4 and 8 times as many completions")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the passes")
+    parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
+    parser.add_argument("--scratch", type=Path, default=Path(".natlab/bench"), help="folder that TRL may write in")
+    parser.add_argument("--only", nargs=2, metavar=("ARM", "NAME"), help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments)
+    if options.only:
+        arm, name = options.only
+        policy, batch = _setting(options, torch.device(options.device))
+        print(peak_gib(contenders_of(policy, batch, arm, options)[name], policy))
+        return
+    report = measure(options, arguments)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    show(report, Console(width=120))
+
+
+if __name__ == "__main__":
+    main()

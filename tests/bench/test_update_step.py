@@ -1,0 +1,74 @@
+"""The update-step benchmark at toy sizes: same gradient for everyone, honest ratios, a row each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import update_step
+from bench.contenders import Work, natlab, trl
+from bench.shapes import Lengths, policy_of, random_batch, read_lengths
+from bench.update_step import budgets_of, peak_gib, take_turns
+from nat_core.batch import CompletionBatch
+from nat_core.model import Policy
+from nat_core.spec import FullBudget, ResourcesSpec
+from tests.nat_core.builders import gradients
+
+LENGTHS = Lengths("", prompt=4, group=2, lengths=[9, 3, 14, 6])
+CPU = torch.device("cpu")
+
+
+def setting() -> tuple[Policy, CompletionBatch]:
+    return policy_of("toy", CPU), random_batch(LENGTHS, 64)
+
+
+def test_trl_and_natlab_make_the_same_gradient(tmp_path: Path) -> None:
+    policy, batch = setting()
+    found = []
+    for contender in (natlab(policy, batch, FullBudget(), ResourcesSpec()), trl(policy, batch, 2, tmp_path)):
+        work = contender(torch.Generator())
+        found.append((gradients(policy), work))
+    (ours, our_work), (theirs, their_work) = found
+    assert float((ours - theirs).abs().max()) <= 1e-5 * float(theirs.norm())
+    assert our_work.kept == their_work.kept == sum(LENGTHS.lengths)
+    assert our_work.flops < their_work.flops  # no padding, no prompt twice
+    assert (our_work.largest, their_work.largest) == (2 * 4 + sum(LENGTHS.lengths) - 4, 2 * (4 + 14))
+
+
+def test_shares_are_medians_of_ratios_within_a_turn() -> None:
+    ticks = iter([0.0, 9.0, 0.0, 9.0, 0.0, 2.0, 0.0, 1.0, 0.0, 10.0, 0.0, 4.0, 0.0, 4.0, 0.0, 2.0])
+    contenders = {"full": lambda g: Work(100.0, 8, 5), "half": lambda g: Work(40.0, 4, 2)}
+    full, half = take_turns(contenders, CPU, 3, clock=lambda: next(ticks))
+    assert (full["seconds"], full["time_share"], full["time_saved_of_flops_saved"]) == (4, 1, None)
+    assert (half["seconds"], half["time_share"]) == (2, 0.5)  # of 1/2, 4/10 and 2/4; the first turn does not count
+    assert half["time_saved_of_flops_saved"] == pytest.approx(0.5 / 0.6)
+
+
+def test_peak_memory_is_above_weights_and_gradients() -> None:
+    policy, batch = setting()
+    assert 0 <= peak_gib(natlab(policy, batch, FullBudget(), ResourcesSpec()), policy) < 1
+
+
+@pytest.mark.slow
+def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    arguments = ["--model", "toy", "--selections", "2", "--against", "trl", "--memory", "--growth", "--device", "cpu"]
+    update_step.main([*arguments, "--scratch", str(tmp_path), "--json", str(path)])
+    report = json.loads(path.read_text())
+    names = [budget.label for budget in budgets_of("rpc", [0.5, 0.25])]
+    assert [row["name"] for row in report["arms"]["sequences"]] == [*names, "TRL"]
+    assert [row["name"] for row in report["arms"]["tokens"]] == names
+    assert all(row["seconds"] > 0 and row["peak_gib"] >= 0 for rows in report["arms"].values() for row in rows)
+    half = report["arms"]["sequences"][1]
+    assert 0.35 < half["flops_share"] < 0.6 and 0.35 < half["largest_share"] < 0.75
+    assert [row["factor"] for row in report["growth"]] == [1, 2, 4, 8]
+
+
+def test_an_unknown_arm_and_a_missing_list_are_refused() -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        read_lengths("nowhere")
+    with pytest.raises(SystemExit):
+        update_step._parser().parse_args(["--arm", "hours"])
