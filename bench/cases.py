@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from bench.shapes import bare_tokenizer
 from nat_core.advantage import group_advantages
 from nat_core.batch import CompletionBatch
 from nat_core.gradient import Step, accumulate_gradient, draw_step
@@ -156,12 +156,6 @@ def _random_policy(sizes: RandomModel, seed: int) -> Policy:
     with torch.no_grad():
         model.lm_head.weight.mul_(sizes.logit_scale)
     return Policy(model, bare_tokenizer(), torch.device("cpu"), ModelSpec())
-
-
-def bare_tokenizer() -> PreTrainedTokenizerFast:
-    """For a model whose tokens stand for nothing: padding, and no end of sequence."""
-    words = Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>"))
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
 
 
 def _random_prompt(sizes: RandomModel, generator: torch.Generator) -> list[int]:

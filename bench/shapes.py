@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, models
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
 
-from bench.cases import bare_tokenizer
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy, load_policy
 from nat_core.spec import ModelSpec, ResourcesSpec
@@ -97,6 +97,12 @@ def policy_of(shape: str, device: torch.device, spec: ModelSpec | None = None, d
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()  # these shapes have no dropout
     return Policy(model, bare_tokenizer(), device, spec)
+
+
+def bare_tokenizer() -> PreTrainedTokenizerFast:
+    """For a model whose tokens stand for nothing: padding, and no end of sequence."""
+    words = Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
 
 
 def random_batch(lengths: Lengths, vocabulary: int) -> CompletionBatch:

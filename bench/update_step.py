@@ -13,15 +13,12 @@ memory), and as many *tokens* a micro-batch (it shows as fewer micro-batches, so
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -32,10 +29,9 @@ from rich.table import Table
 
 from bench.contenders import Contender, largest_share, natlab, trl
 from bench.shapes import policy_of, random_batch, read_lengths
+from bench.turns import peak_gib, take_turns
 from nat_core import hardware
 from nat_core.batch import CompletionBatch
-from nat_core.gradient import synchronise
-from nat_core.memory import PeakMemory
 from nat_core.model import Policy
 from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec
 
@@ -69,56 +65,6 @@ def contenders_of(
     return found
 
 
-def take_turns(
-    contenders: dict[str, Contender],
-    device: torch.device,
-    selections: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> list[dict[str, Any]]:
-    """One row a contender: medians over its turns. One turn each goes uncounted first."""
-    generator = torch.Generator().manual_seed(0)
-    turns: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
-    for turn in track(range(selections + 1), description="taking turns", console=Console(stderr=True)):
-        for name, contender in contenders.items():
-            synchronise(device)
-            started = clock()
-            work = contender(generator)
-            synchronise(device)
-            seconds = clock() - started
-            if turn:
-                turns[name].append({"seconds": seconds, **asdict(work)})
-    full = turns[next(iter(contenders))]
-    return [_row(name, found, full) for name, found in turns.items()]
-
-
-def _row(name: str, turns: list[dict[str, float]], full: list[dict[str, float]]) -> dict[str, Any]:
-    time_share = median(turn["seconds"] / base["seconds"] for turn, base in zip(turns, full, strict=True))
-    flops_share = median(turn["flops"] for turn in turns) / full[0]["flops"]
-    saved = (1 - time_share) / (1 - flops_share) if flops_share < 1 else None
-    return {
-        "name": name,
-        "seconds": median(turn["seconds"] for turn in turns),
-        "time_share": time_share,
-        "flops": median(turn["flops"] for turn in turns),
-        "flops_share": flops_share,
-        "time_saved_of_flops_saved": saved,
-        "kept_tokens": median(turn["kept"] for turn in turns),
-        "largest_microbatch": median(turn["largest"] for turn in turns),
-    }
-
-
-def peak_gib(contender: Contender, policy: Policy) -> float:
-    """Peak memory of one gradient above weights and gradients: allocated on a GPU, resident set on a CPU."""
-    for parameter in policy.parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    gc.collect()
-    on_gpu = policy.device.type == "cuda"  # on a CPU `PeakMemory` measures from the resident set as it is now
-    level = torch.cuda.memory_allocated(policy.device) / 1024**3 if on_gpu else 0.0
-    with PeakMemory(policy.device) as memory:
-        contender(torch.Generator().manual_seed(0))
-    return memory.peak_gib - level
-
-
 def memory_apart(arguments: list[str], arm: str, name: str) -> float:
     """`peak_gib` of one contender in a process of its own."""
     command = [sys.executable, "-m", "bench.update_step", *arguments, "--only", arm, name]
@@ -136,7 +82,7 @@ def growth(policy: Policy, options: argparse.Namespace) -> Iterator[dict[str, An
         batch = random_batch(lengths.times(factor), vocabulary)
         chosen = budgets_of(options.selector, options.budgets[:1])[-1]
         contender = natlab(policy, batch, chosen, resources_of("tokens", options))
-        for row in take_turns({chosen.label: contender}, policy.device, max(1, options.selections // 5)):
+        for row in take_turns({chosen.label: contender}, policy.device, max(1, options.selections // 5), _shown):
             per_token = row["seconds"] / row["kept_tokens"]
             yield {"factor": factor, "seconds_per_kept_token": per_token} | row
 
@@ -154,7 +100,7 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
         "arms": {},
     }
     for arm in ARMS if options.arm is None else (options.arm,):
-        rows = take_turns(contenders_of(policy, batch, arm, options), device, options.selections)
+        rows = take_turns(contenders_of(policy, batch, arm, options), device, options.selections, _shown)
         for row, budget in zip(rows, budgets_of(options.selector, options.budgets), strict=False):
             row["largest_share"] = largest_share(policy, batch, budget, resources_of(arm, options))
         if options.memory:
@@ -164,6 +110,10 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     if options.growth:
         report["growth"] = list(growth(policy, options))
     return report
+
+
+def _shown(turns: range) -> Iterable[int]:
+    return track(turns, description="taking turns", console=Console(stderr=True))
 
 
 def _setting(options: argparse.Namespace, device: torch.device) -> tuple[Policy, CompletionBatch]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from nat_core.errors import Fault, SpecError, spec_error_from_validation
@@ -43,10 +42,10 @@ def load_document(path: Path) -> dict[str, Any]:
         SpecError: when the file is missing, is no YAML, or holds something else than a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError(f"spec file {path} cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         place = " ".join(str(error).split())
         raise SpecError(f"spec file {path} is not valid YAML or JSON ({place}); correct it") from None
     if not isinstance(document, dict):
@@ -71,6 +70,16 @@ def set_field(document: dict[str, Any], assignment: str) -> None:
             pointer = "/" + "/".join(parents)
             raise SpecError(f"--set {dotted}: {parent} is a plain value", [Fault(pointer, "not a section")])
     try:
-        place[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError:
+        place[leaf] = _parsed(text)
+    except ValueError:
         raise SpecError(f"--set {dotted}: {text!r} is not a YAML value; quote it") from None
+
+
+def _parsed(text: str) -> Any:
+    """YAML, of which JSON is a part; ValueError where it is none."""
+    import yaml  # specs made in code need no YAML
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
