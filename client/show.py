@@ -17,7 +17,14 @@ from nat_core.records import ExperimentRecord, RunRecord, WorkerRecord
 PLAIN_LINE_EVERY_S = 15.0
 ALIVE_WITHIN_S = 60.0  # a worker tells the server more often than this
 NONE = "–"
-_STATE_STYLES = {"succeeded": "green", "failed": "red", "stopped": "yellow", "running": "cyan", "queued": "dim"}
+_STATE_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "running": "cyan",
+    "paused": "yellow",
+    "queued": "dim",
+}
 _VERDICT_STYLES = {Verdict.NON_INFERIOR: "green", Verdict.INFERIOR: "red", Verdict.INCONCLUSIVE: "yellow"}
 
 

@@ -16,7 +16,7 @@ from sqlmodel import Session, col, delete, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
-from nat_core.records import ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from server import attempts, event_log, folders, series, views
 from server.db import Database
@@ -286,7 +286,7 @@ def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
 
 
 def _runs_at_work(session: Session) -> dict[str, str]:
-    rows = session.exec(select(RunRow).where(col(RunRow.state).in_(views.ACTIVE)))
+    rows = session.exec(select(RunRow).where(col(RunRow.state).in_(ACTIVE)))
     return {row.worker_id: row.id for row in rows if row.worker_id is not None}
 
 

@@ -6,12 +6,20 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from nat_core.records import AttemptRecord, ExperimentRecord, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.records import (
+    ACTIVE,
+    AttemptRecord,
+    ExperimentRecord,
+    RunDetail,
+    RunRecord,
+    RunState,
+    WorkerRecord,
+    actions_of,
+)
 from nat_core.spec import ExperimentSpec, RunSpec
 from server.tables import AttemptRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
-ExperimentState = Literal["queued", "running", "succeeded", "stopped", "failed"]
-ACTIVE = (RunState.RUNNING, RunState.STOPPING)
+ExperimentState = Literal["queued", "running", "paused", "succeeded", "stopped", "failed"]
 
 
 def run_record(row: RunRow) -> RunRecord:
@@ -43,12 +51,14 @@ def worker_record(row: WorkerRow, run_id: str | None) -> WorkerRecord:
 
 
 def experiment_state(states: Sequence[RunState]) -> ExperimentState:
-    """`running` from the first run's start to the last one's end; then the worst of the ends."""
+    """`running` from the first run's start to the last one's end, unless what is left is paused; then the worst end."""
     kinds = set(states)
     if kinds == {RunState.QUEUED}:
         return "queued"
     if kinds & {RunState.QUEUED, *ACTIVE}:
         return "running"
+    if RunState.PAUSED in kinds:
+        return "paused"
     if RunState.FAILED in kinds:
         return "failed"
     return "stopped" if RunState.STOPPED in kinds or not kinds else "succeeded"
@@ -63,4 +73,5 @@ def eta_s(row: RunRow, now: datetime) -> float | None:
 
 
 def _run_fields(row: RunRow) -> dict[str, Any]:
-    return {**row.model_dump(exclude={"spec"}), "eta_s": eta_s(row, utc_now())}
+    derived = {"eta_s": eta_s(row, utc_now()), "actions": actions_of(RunState(row.state))}
+    return {**row.model_dump(exclude={"spec"}), **derived}

@@ -12,6 +12,7 @@ from nat_core.records import Problem
 from worker.errors import RefusedError, ServerAwayError
 
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
+Desired = Literal["run", "pause", "stop", "kill"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Claimed:
 class Orders:
     """What a heartbeat brought back."""
 
-    stop: bool
+    desired: Desired
     last_seq: int
     earlier: dict[int, int]
     """By earlier attempt, the last event that the server has."""
@@ -53,7 +54,7 @@ class ServerClient:
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
         answer = self._call("POST", f"/runs/{run_id}/heartbeat", {"attempt": attempt, "step": step})
         earlier = {int(attempt): stored for attempt, stored in answer["earlier"].items()}
-        return Orders(stop=answer["desired"] == "stop", last_seq=answer["last_seq"], earlier=earlier)
+        return Orders(desired=answer["desired"], last_seq=answer["last_seq"], earlier=earlier)
 
     def finish(self, run_id: str, attempt: int, outcome: Outcome, reason: str | None, message: str | None) -> None:
         body = {"attempt": attempt, "outcome": outcome, "reason": reason, "message": message}

@@ -23,8 +23,9 @@ class WorkerSettings:
     tail_s: float = 0.25
     resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
     folder_wait_s: float = 15.0  # for an earlier trainer to let go of the run's folder
-    stop_grace_s: float = 120.0  # a stopped trainer finishes its step and writes a checkpoint
+    stop_grace_s: float = 120.0  # a trainer that is to stop or pause ends its forward pass and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go
+    hang_s: float = 1800.0  # a trainer without any progress for so long is ended
 
     @property
     def runs(self) -> Path:
@@ -56,6 +57,8 @@ class WorkerSettings:
             token=_token(env),
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
+            stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
+            hang_s=_seconds("NATLAB_HANG_S", env.get("NATLAB_HANG_S") or "1800"),
             shutdown_grace_s=_seconds("NATLAB_SHUTDOWN_GRACE_S", env.get("NATLAB_SHUTDOWN_GRACE_S") or "5"),
         )
 

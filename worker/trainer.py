@@ -16,6 +16,7 @@ from worker.folder import RunFolder
 
 TRAINER = (sys.executable, "-m", "nat_core")
 _EXIT_STOPPED = 3
+_EXIT_DISK = 4
 _SECRETS = ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE", "NATLAB_REDIS_URL")
 _LAST_BYTES = 4096
 _LAST_LINES = 5
@@ -69,7 +70,7 @@ class TrainerProcess:
         return True
 
     def stop(self) -> None:
-        """Ask it to finish its step, write a checkpoint and end."""
+        """Ask it to write a checkpoint and end."""
         if self._process.returncode is None:
             self._process.terminate()
 
@@ -87,6 +88,8 @@ class TrainerProcess:
             return Ending("succeeded")
         if code == _EXIT_STOPPED:
             return Ending("stopped")
+        if code == _EXIT_DISK:  # which had no room for its last event either
+            return Ending("failed", "disk", f"the disk took no more{self._last_words()}")
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             reason = "killed" if name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") else "crashed"

@@ -190,7 +190,13 @@ class EvaluationSpec(Section):
 class CheckpointSpec(Section):
     """When the run's weights and optimizer are saved."""
 
-    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves only at the end or on stop.")
+    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 for none but those by time and at the end.")
+    every_s: float = Field(
+        600.0,
+        ge=0,
+        le=1e6,
+        description="Seconds after which a step ends with a checkpoint too, the most a lost run loses; 0 for none.",
+    )
     keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept.")
 
 

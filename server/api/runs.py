@@ -13,8 +13,9 @@ from nat_core.events import AnyEvent
 from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
 from nat_core.spec import RunSpec
 from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.broker import Broker
 from server.errors import BrokerUnavailableError
-from server.life import Outcome
+from server.life import Desired, Outcome
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -46,7 +47,7 @@ class Heartbeat(Body):
 
 
 class HeartbeatReply(Body):
-    desired: Literal["run", "stop"]
+    desired: Desired = Field(description="`pause` and `stop`: save a checkpoint and end; `kill`: end now.")
     last_seq: int = Field(description="The event up to which none is missing here; resend from the next one.")
     earlier: dict[int, int] = Field(description="The same for the run's earlier attempts.")
 
@@ -100,8 +101,28 @@ def unarchive_run(run_id: str, store: StoreDep) -> RunRecord:
 
 @router.post("/{run_id}/stop", status_code=status.HTTP_202_ACCEPTED)
 def stop_run(run_id: str, life: LifeDep) -> RunRecord:
-    """Ask the run to end: at once if it waits, else after the step it is in, with a checkpoint."""
-    return life.stop(run_id)
+    """Ask the run to end: at once if it waits, else with a checkpoint; the step it is in is thrown away."""
+    return life.act(run_id, "stop")
+
+
+@router.post("/{run_id}/pause", status_code=status.HTTP_202_ACCEPTED)
+def pause_run(run_id: str, life: LifeDep) -> RunRecord:
+    """Ask the run to save a checkpoint and free its worker until it is resumed."""
+    return life.act(run_id, "pause")
+
+
+@router.post("/{run_id}/resume", status_code=status.HTTP_202_ACCEPTED)
+def resume_run(run_id: str, life: LifeDep, broker: BrokerDep) -> RunRecord:
+    """Queue a paused run again; it goes on from its checkpoint exactly."""
+    run = life.act(run_id, "resume")
+    ring(broker, run)
+    return run
+
+
+@router.post("/{run_id}/kill", status_code=status.HTTP_202_ACCEPTED)
+def kill_run(run_id: str, life: LifeDep) -> RunRecord:
+    """End the run within ten seconds, without a checkpoint; it has failed with reason `killed`."""
+    return life.act(run_id, "kill")
 
 
 # --- what it reported -----------------------------------------------------------------------------
@@ -157,10 +178,15 @@ def beat(run_id: str, heartbeat: Heartbeat, life: LifeDep) -> HeartbeatReply:
 def finish_run(run_id: str, finish: Finish, life: LifeDep, broker: BrokerDep) -> RunRecord:
     """Say how the attempt ended. After `lost` and `handed_back` the run waits for a worker again."""
     run = life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message)
+    ring(broker, run)
+    return run
+
+
+def ring(broker: Broker, run: RunRecord) -> None:
+    """Call for a worker, if the run waits for one."""
     if run.state == RunState.QUEUED:
         with contextlib.suppress(BrokerUnavailableError):  # then the watch rings once Redis is back
-            broker.send(run_id)
-    return run
+            broker.send(run.id)
 
 
 def split(names: str) -> list[str]:

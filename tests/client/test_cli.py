@@ -125,6 +125,18 @@ def test_an_api_error_is_its_sentence_with_status_2_and_an_absent_broker_status_
         assert capsys.readouterr().err == "Redis cannot be reached; start it\n"
 
 
+@pytest.mark.parametrize(
+    ("action", "state"), [("stop", "stopping"), ("pause", "pausing"), ("resume", "queued"), ("kill", "stopping")]
+)
+def test_actions_say_what_the_run_is_now(
+    action: str, state: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({f"POST /api/v1/runs/run-1/{action}": (202, a_run(1, state=state))}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run([action, "run-1"]) == 0
+    assert capsys.readouterr().out == f"run-0000000001 is {state}.\n"
+
+
 def test_compare_prints_the_table_and_the_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,5 +202,6 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
 def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     printed = capsys.readouterr().out
-    for command in ("up", "demo", "train", "launch", "ls", "stop", "compare", "server", "worker", "workers", "version"):
+    commands = ("up", "demo", "train", "launch", "ls", "compare", "server", "worker", "workers", "version")
+    for command in (*commands, "stop", "pause", "resume", "kill"):
         assert f"\n  {command} " in printed

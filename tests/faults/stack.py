@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -111,6 +112,15 @@ class Stack:
         """Until the trainer has come to the place that FAULT names."""
         wait_until(self.mark.exists, 40)
 
+    def go_on(self) -> None:
+        """Let a trainer that stopped itself at the place run on, once its worker has asked it to end."""
+        (pid,) = [int(line.split()[0]) for line in self.trainers()]
+        wait_until(lambda: signal.SIGTERM in pending_signals(pid))
+        os.kill(pid, signal.SIGCONT)
+
+    def act(self, run_id: str, action: str) -> Any:
+        return self.api.call("POST", f"/runs/{run_id}/{action}")
+
     def series(self, run_id: str, key: str = "reward") -> list[tuple[float, float]]:
         (found,) = self.api.call("GET", f"/runs/{run_id}/metrics", params={"keys": key})
         return list(zip(found["x"], found["y"], strict=True))
@@ -131,6 +141,23 @@ class Stack:
                 process.wait()
         self.http.close()
         self.redis.close()
+
+
+def assert_as_if_nothing_had_happened(stack: Stack, run_id: str, undisturbed: Path) -> None:
+    """Every step once, with the values and the weights of a run that went straight through."""
+    assert stack.series(run_id) == values(undisturbed)
+    steps = [event["step"] for event in stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})]
+    assert steps == list(range(1, STEPS + 1))
+    assert [x for x, _ in stack.series(run_id, "eval/accuracy")] == [0, STEPS]
+    assert weights(stack.folder(run_id)) == weights(undisturbed)
+    wait_until(lambda: stack.trainers() == [])
+
+
+def pending_signals(pid: int) -> set[int]:
+    """Signals that were sent to a process and have not reached it."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    mask = int(fields["ShdPnd"], 16)
+    return {number for number in range(1, 64) if mask >> (number - 1) & 1}
 
 
 def weights(folder: Path) -> dict[str, bytes]:

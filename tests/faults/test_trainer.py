@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import STEPS, Stack, values, weights
-from tests.server.support import wait_until
+from tests.faults.stack import Stack, assert_as_if_nothing_had_happened
 
 pytestmark = pytest.mark.slow
 
@@ -20,16 +19,6 @@ DEATHS = {
     "before a checkpoint's rename": ("fsync:partial-00000004/manifest:kill", 2),
     "before any checkpoint": ("backward:1:kill", 0),
 }
-
-
-def assert_as_if_nothing_had_happened(stack: Stack, run_id: str, undisturbed: Path) -> None:
-    """Every step once, with the values and the weights of a run that went straight through."""
-    assert stack.series(run_id) == values(undisturbed)
-    steps = [event["step"] for event in stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})]
-    assert steps == list(range(1, STEPS + 1))
-    assert [x for x, _ in stack.series(run_id, "eval/accuracy")] == [0, STEPS]
-    assert weights(stack.folder(run_id)) == weights(undisturbed)
-    wait_until(lambda: stack.trainers() == [])
 
 
 @pytest.mark.parametrize("place", DEATHS)

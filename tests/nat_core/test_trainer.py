@@ -100,9 +100,8 @@ def test_samples_show_what_the_budget_did(tmp_path: Path) -> None:
 def test_two_steps_and_a_resume_equal_four_straight(tmp_path: Path, budget: dict[str, str]) -> None:
     spec = demo_spec(budget=budget, steps=4, optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"})
     _, straight = train(spec, tmp_path / "straight")
-    asked = iter([False, False, True])
-    stopped, _ = train(spec, tmp_path / "broken", should_stop=lambda: next(asked))
-    assert stopped == TrainResult("stopped", 2)
+    trainer = Trainer(spec, tmp_path / "broken", should_stop=lambda: trainer.reporter.step == 2)
+    assert trainer.train() == TrainResult("stopped", 2)
     _, resumed = train(spec, tmp_path / "broken", resume=True)
     lines = (tmp_path / "broken" / "events.jsonl").read_text().splitlines()
     assert [parse_event(line).seq for line in lines] == list(range(1, len(lines) + 1))

@@ -5,6 +5,7 @@ the next attempt gets past. Nothing in natlab knows of this.
 
     rollout:4:kill          in the fourth call of the sampler, after a few tokens
     backward:3:hold         in the third backward pass: wait there for whoever ends the trainer
+    backward:3:stop         the same, by stopping the process: until it is told to continue
     fsync:partial-…4/opt:…  when the first file whose path holds this text is brought to disk
 """
 
@@ -31,10 +32,19 @@ def fire() -> None:
         mark.touch(exist_ok=False)
     except FileExistsError:
         return
-    if ACTION == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+    ACTIONS[ACTION]()
+
+
+def hold() -> None:
     while True:
         signal.pause()
+
+
+ACTIONS: dict[str, Callable[[], None]] = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "hold": hold,
+}
 
 
 class Count:
