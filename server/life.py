@@ -95,10 +95,12 @@ class RunLife:
             return run.attempt, RunSpec.model_validate(run.spec)
 
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
+        with self._store.db.read() as session:  # heard is heard, however long the database is busy
+            _current(session, run_id, attempt)
+        self._heard[run_id] = self._clock()
         with self._store.change() as (session, changes):
             run = _current(session, run_id, attempt)
             run.heartbeat_at = utc_now()
-            self._heard[run_id] = self._clock()
             if run.worker_id is not None and (worker := session.get(WorkerRow, run.worker_id)) is not None:
                 worker.seen_at = run.heartbeat_at
             if step > run.step:

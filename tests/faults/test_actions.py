@@ -21,7 +21,7 @@ def test_pause_in_the_middle_of_a_step_and_a_resume(stack: Stack, undisturbed: P
     stack.start_worker(FAULT=place)
     stack.wait_for_fault()
     stack.act(run_id, "pause")
-    stack.go_on()
+    stack.go_on(once_asked_to_end=True)
     paused = stack.wait_for(run_id, "paused")
     assert (paused["step"], paused["reason"], paused["finished_at"]) == (done, None, None)
     wait_until(lambda: stack.trainers() == [])
@@ -36,7 +36,7 @@ def test_stop_in_the_middle_of_a_step_keeps_a_checkpoint_of_the_step_before(stac
     stack.start_worker(FAULT="rollout:5:stop")
     stack.wait_for_fault()
     stack.act(run_id, "stop")
-    stack.go_on()
+    stack.go_on(once_asked_to_end=True)
     run = stack.wait_for(run_id, "stopped")
     assert (run["step"], run["reason"]) == (3, None)
     assert [x for x, _ in stack.series(run_id)] == [1, 2, 3]
@@ -75,7 +75,7 @@ def test_stop_that_races_the_end_of_a_run_ends_it_once(stack: Stack, undisturbed
     stack.start_worker(FAULT=f"fsync:partial-0000000{STEPS}/manifest:stop")
     stack.wait_for_fault()  # every step is done, the last checkpoint is being written
     stack.act(run_id, "stop")
-    stack.go_on()
+    stack.go_on(once_asked_to_end=True)
     run = stack.wait_for(run_id, "succeeded")
     assert (run["step"], run["reason"], run["attempt"]) == (STEPS, None, 1)
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
