@@ -6,6 +6,7 @@ Exit status: 0 succeeded, 1 failed, 2 the spec is wrong, 3 stopped by SIGTERM or
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -49,7 +50,8 @@ def main() -> int:
 
     result = Trainer(spec, options.output, should_stop=stop.is_set, resume=options.resume).train()
     if result.message:
-        print(f"natlab: {result.message}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full disk takes no log line either: the exit status has to do
+            print(f"natlab: {result.message}", file=sys.stderr)
     return EXIT_DISK if result.reason == "disk" else EXIT_STATUS[result.outcome]
 
 

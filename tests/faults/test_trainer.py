@@ -37,7 +37,7 @@ def test_trainer_killed(stack: Stack, undisturbed: Path, place: str) -> None:
 
 def test_trainer_hangs(stack: Stack, undisturbed: Path) -> None:
     run_id = stack.launch()
-    stack.start_worker(FAULT="backward:5:stop", NATLAB_HANG_S="20")  # it loads torch in that time, too
+    stack.start_worker(FAULT="backward:5:stop", NATLAB_HANG_S="15")  # it loads torch in that time, too
     run = stack.wait_for(run_id, "succeeded")
     assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
     assert run["attempts"][0]["reason"] == "hung"
@@ -69,7 +69,7 @@ def test_disk_that_takes_no_event_ends_the_run(stack: Stack) -> None:
     run_id = stack.launch()
     stack.start_worker(FAULT="backward:3:full")
     run = stack.wait_for(run_id, "failed")
-    assert (run["reason"], run["attempt"]) == ("disk", 1) and "events.jsonl cannot be written" in run["message"]
+    assert (run["reason"], run["attempt"]) == ("disk", 1) and "took no more" in run["message"]
     assert (stack.folder(run_id) / "events.jsonl").read_bytes().endswith(b"}\n")
     assert [x for x, _ in stack.series(run_id)] == [1, 2]
     wait_until(lambda: stack.trainers() == [])

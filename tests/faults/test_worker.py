@@ -80,8 +80,8 @@ def test_task_delivered_again_and_again_to_two_claimants(stack: Stack, undisturb
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
 
 
-@pytest.mark.parametrize("skew_s", [3600, -3600])
-def test_clock_of_a_worker_is_an_hour_off(stack: Stack, undisturbed: Path, skew_s: int) -> None:
+def test_clock_of_a_worker_is_an_hour_off(stack: Stack, undisturbed: Path) -> None:
+    skew_s = -3600
     run_id = stack.launch()
     stack.start_worker(CLOCK_SKEW_S=str(skew_s))
     run = stack.wait_for(run_id, "succeeded")

@@ -251,3 +251,10 @@ def test_combined_adds_work_and_averages_the_rest() -> None:
         {"tokens/selected": 5.0, "loss": 2.0, "perf/peak_memory_gib": 1.0, "entropy": 0.5},
     ]
     assert combined(stats) == {"tokens/selected": 8.0, "loss": 1.5, "perf/peak_memory_gib": 2.0, "entropy": 0.5}
+
+
+def test_checkpoints_come_by_time_too(tmp_path: Path) -> None:
+    _, often = train(demo_spec(checkpoint={"every_s": 1e-6, "keep": 1}), tmp_path / "often")
+    _, never = train(demo_spec(checkpoint={"every_s": 0}), tmp_path / "never")
+    assert [event.step for event in often if isinstance(event, CheckpointEvent)] == [1, 2, 3]
+    assert [event.step for event in never if isinstance(event, CheckpointEvent)] == [3]
