@@ -81,15 +81,19 @@ class NatLab:
 
     # --- experiments ------------------------------------------------------------------------------
 
-    def launch(self, spec: ExperimentSpec | Mapping[str, Any]) -> ExperimentRecord:
+    def launch(self, spec: ExperimentSpec | Mapping[str, Any], priority: int = 0) -> ExperimentRecord:
         """Store an experiment and queue its runs.
+
+        Args:
+            priority: of those that wait, runs with a higher one start first.
 
         Raises:
             ApiError: code `bad_spec`, `data` or `model` when an input is wrong, `broker_unavailable` when
                 Redis cannot be reached.
         """
         body = spec.model_dump(mode="json") if isinstance(spec, ExperimentSpec) else dict(spec)
-        return self._ask(ExperimentRecord, "POST", "/api/v1/experiments", json=body)
+        params = {"priority": priority} if priority else {}
+        return self._ask(ExperimentRecord, "POST", "/api/v1/experiments", json=body, params=params)
 
     def experiment(self, experiment_id: str) -> ExperimentRecord:
         return self._ask(ExperimentRecord, "GET", f"/api/v1/experiments/{_segment(experiment_id)}")

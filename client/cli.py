@@ -130,13 +130,16 @@ def train(
 def launch(
     file: SpecFile,
     assignments: Assignments = None,
+    priority: Annotated[
+        int, typer.Option(min=-1000, max=1000, help="Runs with a higher one start first, whatever was launched before.")
+    ] = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until all have ended, then compare.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Launch an experiment from a file on a running server."""
     spec: ExperimentSpec = parse_experiment_spec(_document(file, assignments), f"experiment {file}")
     with NatLab() as lab:
-        experiment = lab.launch(spec)
+        experiment = lab.launch(spec, priority)
         if as_json:
             print_json(lab.wait(experiment.id) if wait else experiment)
             return

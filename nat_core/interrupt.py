@@ -16,8 +16,11 @@ from nat_core.model import Policy
 from nat_core.token_selection import GradientMass
 
 
-class Interrupted(Exception):
-    """A stop was asked for; nothing that a checkpoint holds belongs to an unfinished step."""
+class Interrupted(BaseException):
+    """A stop was asked for; nothing that a checkpoint holds belongs to an unfinished step.
+
+    No `Exception`: it passes through models' code, and whoever tries what a model can do catches those.
+    """
 
 
 class Interrupt:

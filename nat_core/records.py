@@ -98,6 +98,8 @@ class RunRecord(Record):
 
     id: str
     experiment_id: str
+    priority: int = Field(0, description="Of the runs that wait, those with a higher one start first.")
+    queue_position: int | None = Field(None, description="How many runs start before this one, and itself.")
     label: str = Field(description="The budget in words, the same for every seed of a cell: `rpc · linear · ½`.")
     cell: int = Field(description="Position of the budget in the experiment's `budgets`.")
     seed: int
@@ -159,6 +161,7 @@ class ExperimentRecord(Record):
 class WorkerRecord(Record):
     id: str
     hostname: str
+    labels: list[str] = []
     hardware: dict[str, Any]
     registered_at: datetime
     seen_at: datetime

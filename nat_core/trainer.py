@@ -99,8 +99,8 @@ class Trainer:
         self.set_up()
         self.interrupt.watch(self.policy)
         start = self._restore()
-        self._announce()
         try:
+            self._announce()
             if self.evaluation_due:
                 self._evaluate()
                 if start:

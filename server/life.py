@@ -15,9 +15,9 @@ from sqlmodel import Session, col, select
 
 from nat_core.records import ACTIONS, ACTIVE, TRANSITIONS, Action, ExperimentRecord, RunRecord, RunState
 from nat_core.spec import RunSpec
-from server import event_log, views
-from server.errors import IllegalTransitionError, NotFoundError, StaleAttemptError
-from server.store import Store, experiment_row, run_row, runs_of
+from server import event_log, queue, views
+from server.errors import IllegalTransitionError, StaleAttemptError
+from server.store import Changes, Store, experiment_row, run_row, runs_of, worker_row
 from server.tables import AttemptRow, RunRow, WorkerRow, utc_now
 
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
@@ -50,6 +50,16 @@ class Orders:
     earlier: dict[int, int]
 
 
+@dataclass(frozen=True)
+class Given:
+    """A run that a worker got: the fencing token of every later call, and how many GPUs it should lease."""
+
+    run_id: str
+    attempt: int
+    gpus: int
+    spec: RunSpec
+
+
 def move(run: RunRow, state: RunState) -> None:
     """Change a run's state, if the table of transitions has the way."""
     now = RunState(run.state)
@@ -73,26 +83,37 @@ class RunLife:
         self._kill_by: dict[str, float] = {}
         self._patient_since = clock()
 
-    def claim(self, run_id: str, worker_id: str) -> tuple[int, RunSpec]:
+    def claim(self, run_id: str, worker_id: str) -> Given:
         """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
 
         A worker that asks again before its first heartbeat has not heard the answer, and gets it again.
         """
         with self._store.change() as (session, changes):
-            run = run_row(session, run_id)
-            if session.get(WorkerRow, worker_id) is None:
-                raise NotFoundError(f"{worker_id[:80]!r} is no worker; register it with PUT /api/v1/workers/{{id}}")
-            if not _was_just_given(run, worker_id):
-                move(run, RunState.RUNNING)
-                run.attempt += 1
-                run.worker_id = worker_id
-                run.heartbeat_at = run.claimed_at = utc_now()
-                run.started_at = run.started_at or run.claimed_at
-                run.reason = run.message = None
-                session.add(AttemptRow(run_id=run_id, number=run.attempt, worker_id=worker_id))
-            self._heard[run_id] = self._clock()
-            changes.run_ids.add(run_id)
-            return run.attempt, RunSpec.model_validate(run.spec)
+            return self._give(session, changes, run_row(session, run_id), worker_row(session, worker_id))
+
+    def claim_next(self, worker_id: str, free_gpus: int) -> Given | None:
+        """Give a worker the next run in the queue that fits it, if there is one; see `claim`."""
+        with self._store.change() as (session, changes):
+            worker = worker_row(session, worker_id)
+            running = session.exec(
+                select(RunRow).where(RunRow.worker_id == worker_id, RunRow.state == RunState.RUNNING)
+            )
+            given = next((run for run in running if _was_just_given(run, worker_id)), None)
+            run = given or queue.next_for(session, worker, free_gpus)
+            return None if run is None else self._give(session, changes, run, worker)
+
+    def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow) -> Given:
+        if not _was_just_given(run, worker.id):
+            move(run, RunState.RUNNING)
+            run.attempt += 1
+            run.worker_id = worker.id
+            run.heartbeat_at = run.claimed_at = utc_now()
+            run.started_at = run.started_at or run.claimed_at
+            run.reason = run.message = None
+            session.add(AttemptRow(run_id=run.id, number=run.attempt, worker_id=worker.id))
+        self._heard[run.id] = self._clock()
+        changes.run_ids.add(run.id)
+        return Given(run.id, run.attempt, queue.gpus_needed(run, worker), RunSpec.model_validate(run.spec))
 
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
         with self._store.db.read() as session:  # heard is heard, however long the database is busy
@@ -119,7 +140,7 @@ class RunLife:
                 run = _current(session, run_id, attempt)
                 self._settle(session, run, outcome, reason, message)
                 changes.run_ids.add(run_id)
-            return views.run_record(run)
+            return views.run_record(run, queue.places(session, [run]))
 
     def act(self, run_id: str, action: Action) -> RunRecord:
         """Do what somebody asked of a run: at once where it only waits, else its worker hears of it.
@@ -130,7 +151,7 @@ class RunLife:
             run = run_row(session, run_id)
             self._act(run, action)
             changes.run_ids.add(run_id)
-            return views.run_record(run)
+            return views.run_record(run, queue.places(session, [run]))
 
     def stop_experiment(self, experiment_id: str) -> ExperimentRecord:
         """Ask every run of an experiment that has not ended to end."""
@@ -143,7 +164,7 @@ class RunLife:
                     changes.run_ids.add(run.id)
             if not any(run.state == RunState.STOPPING for run in runs) and not changes.run_ids:
                 raise IllegalTransitionError(f"experiment {experiment_id} has ended, so there is nothing to stop in it")
-            return views.experiment_record(row, runs)
+            return views.experiment_record(row, runs, queue.places(session, runs))
 
     def end_leases(self, lease_s: float) -> list[str]:
         """Take runs from workers that are silent for longer than the lease, or killed and not gone; returns their ids.
@@ -217,10 +238,10 @@ class RunLife:
             _end(session, run, RunState.QUEUED, reason, message)
             run.restarts += counts
 
-    def queued(self) -> list[str]:
-        """The runs that wait for a worker, oldest first."""
+    def that_can_start(self) -> list[str]:
+        """The runs that wait while a worker that fits them does, too, the next one first."""
         with self._store.db.read() as session:
-            return list(session.exec(select(RunRow.id).where(RunRow.state == RunState.QUEUED).order_by(col(RunRow.id))))
+            return queue.that_can_start(session)
 
 
 def _is_killed(run: RunRow) -> bool:

@@ -19,6 +19,8 @@ class WorkerSettings:
     redis_url: str
     server_url: str = "http://127.0.0.1:8300"
     token: str | None = field(default=None, repr=False)
+    labels: tuple[str, ...] = ()  # what runs may ask for by `resources.worker_label`
+    slots: int | None = None  # worker processes; as many as GPUs when not set
     heartbeat_s: float = 2.0
     tail_s: float = 0.25
     resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
@@ -55,6 +57,8 @@ class WorkerSettings:
             redis_url=redis_url,
             server_url=server_url.rstrip("/"),
             token=_token(env),
+            labels=tuple(label.strip() for label in env.get("NATLAB_LABELS", "").split(",") if label.strip()),
+            slots=_slots(env.get("NATLAB_WORKER_SLOTS") or ""),
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
             stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
@@ -80,6 +84,14 @@ def _seconds(name: str, text: str) -> float:
     if not 0 < value < 1e6:
         raise WorkerError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
     return value
+
+
+def _slots(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise WorkerError(f"NATLAB_WORKER_SLOTS is {text!r}, but it is a whole number from 1 to 64; correct it")
+    return int(text)
 
 
 def _token(env: Mapping[str, str]) -> str | None:

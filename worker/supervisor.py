@@ -13,6 +13,7 @@ import redis
 from worker.client import Claimed, Desired, ServerClient
 from worker.errors import FolderTakenError, RefusedError, ServerAwayError
 from worker.folder import RunFolder
+from worker.gpus import Gpus, Lease
 from worker.progress import Progress
 from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
@@ -40,6 +41,7 @@ class Supervisor:
         worker_id: str,
         leaving: threading.Event,
         argv: Sequence[str] = TRAINER,
+        gpus: Gpus | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -47,18 +49,25 @@ class Supervisor:
         self._worker_id = worker_id
         self._leaving = leaving
         self._argv = argv
+        self._gpus = gpus or Gpus(settings.home, "")
 
     def run(self, run_id: str) -> None:
-        """Claim the run, train it, and say how it ended; a run that somebody else has is left alone."""
-        claimed = self._claim(run_id)
-        if claimed is None:
-            return
-        log.info("%s: attempt %d begins", run_id, claimed.attempt)
-        ending = self._attempt(run_id, claimed)
-        if ending is not None:
-            self._finish(run_id, claimed.attempt, ending)
+        """A run waits: claim the next one that fits this worker, train it, and say how it ended.
 
-    def _attempt(self, run_id: str, claimed: Claimed) -> Ending | None:
+        That need not be the run that was rung for: the server knows the queue.
+        """
+        with self._gpus.lease_free() as lease:
+            claimed = self._claim(len(lease))
+            if claimed is None:
+                log.info("%s: left alone: nothing that waits fits this worker", run_id)
+                return
+            lease.keep(claimed.gpus)
+            log.info("%s: attempt %d begins", claimed.run_id, claimed.attempt)
+            ending = self._attempt(claimed.run_id, claimed, lease)
+            if ending is not None:
+                self._finish(claimed.run_id, claimed.attempt, ending)
+
+    def _attempt(self, run_id: str, claimed: Claimed, lease: Lease) -> Ending | None:
         """Train in the run's folder; how it ended, or None if the attempt is no longer ours."""
         path = self._settings.runs / run_id
         try:
@@ -68,7 +77,7 @@ class Supervisor:
         except OSError as error:
             return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
         try:
-            trainer = TrainerProcess(self._argv, folder)
+            trainer = TrainerProcess(self._argv, folder, lease)
         except OSError as error:
             return Ending("failed", "disk", f"no trainer could be started in {path} ({error}); free or repair it")
         finally:
@@ -87,14 +96,11 @@ class Supervisor:
         progress = Progress(folder.path / "events.jsonl")
         return _Watch(self._settings, self._client, run_id, attempt, trainer, relay, backfill, progress, self._leaving)
 
-    def _claim(self, run_id: str) -> Claimed | None:
-        def claim() -> Claimed:
-            return self._client.claim(run_id, self._worker_id)
-
+    def _claim(self, free_gpus: int) -> Claimed | None:
         try:
-            return self._insist(claim, patience_s=0)
+            return self._insist(lambda: self._client.claim_next(self._worker_id, free_gpus), patience_s=0)
         except RefusedError as refusal:
-            log.info("%s: left alone: %s", run_id, refusal.message)
+            log.warning("no run can be claimed: %s", refusal.message)
         return None
 
     def _finish(self, run_id: str, attempt: int, ending: Ending) -> None:

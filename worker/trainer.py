@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nat_core.events import StateEvent
 from worker.client import Outcome
 from worker.folder import RunFolder
+from worker.gpus import Lease
 
 TRAINER = (sys.executable, "-m", "nat_core")
 _EXIT_STOPPED = 3
@@ -35,10 +36,10 @@ class TrainerProcess:
     """A trainer in a session of its own, bound to this worker.
 
     It holds the read end of a pipe that closes when this worker is gone, whatever killed it; the
-    trainer ends itself then. It also holds the lock of its folder, as long as it lives.
+    trainer ends itself then. It also holds the locks of its folder and its GPUs, as long as it lives.
     """
 
-    def __init__(self, argv: Sequence[str], folder: RunFolder) -> None:
+    def __init__(self, argv: Sequence[str], folder: RunFolder, lease: Lease) -> None:
         self._log = folder.path / "trainer.log"
         environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         with self._log.open("ab") as printed:
@@ -48,8 +49,8 @@ class TrainerProcess:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment,
-                pass_fds=(folder.lock,),
+                env=environment | lease.environment,
+                pass_fds=(folder.lock, *lease.locks),
             )
         folder.name_holder(self.pid)
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from nat_core.events import AnyEvent
 from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
 from nat_core.spec import RunSpec
-from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, Priority, StoreDep, Tags
 from server.broker import Broker
 from server.errors import BrokerUnavailableError
 from server.life import Desired, Outcome
@@ -28,6 +28,7 @@ class RunEdit(Body):
 
     tags: Tags = []
     notes: Notes = ""
+    priority: Priority = 0
 
 
 class Claim(Body):
@@ -37,7 +38,9 @@ class Claim(Body):
 class Claimed(Body):
     """The run is the worker's; `attempt` goes with every later call."""
 
+    run_id: str
     attempt: int
+    gpus: int = Field(description="How many GPUs to lease for it.")
     spec: RunSpec
 
 
@@ -78,7 +81,7 @@ def get_run(run_id: str, store: StoreDep) -> RunDetail:
 
 @router.patch("/{run_id}")
 def edit_run(run_id: str, edit: RunEdit, store: StoreDep) -> RunRecord:
-    """Change tags or notes."""
+    """Change tags, notes or its priority in the queue."""
     return store.edit_run(run_id, **edit.model_dump(exclude_unset=True))
 
 
@@ -163,8 +166,7 @@ def run_logs(run_id: str, store: StoreDep) -> PlainTextResponse:
 @router.post("/{run_id}/claim")
 def claim_run(run_id: str, claim: Claim, life: LifeDep) -> Claimed:
     """Take a queued run; 409 when somebody else has it."""
-    attempt, spec = life.claim(run_id, claim.worker_id)
-    return Claimed(attempt=attempt, spec=spec)
+    return Claimed(**vars(life.claim(run_id, claim.worker_id)))
 
 
 @router.post("/{run_id}/heartbeat")

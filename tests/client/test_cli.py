@@ -29,8 +29,15 @@ def test_launch_sends_the_file_with_its_changed_fields(
         monkeypatch.setenv("NATLAB_URL", table.url)
         assert run(["launch", str(experiment_file), "--set", "base.steps=7", "--set", "seeds=[0, 1]"]) == 0
     assert table.asked[0].body["base"]["steps"] == 7
-    assert table.asked[0].body["seeds"] == [0, 1]
+    assert table.asked[0].body["seeds"] == [0, 1] and "priority" not in table.asked[0].path
     assert f"{table.url}/experiments/exp-0000000000" in capsys.readouterr().out
+
+
+def test_launch_can_jump_the_queue(experiment_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering({"POST /api/v1/experiments": (201, an_experiment())}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["launch", str(experiment_file), "--priority", "7"]) == 0
+    assert table.asked[0].path == "/api/v1/experiments?priority=7"
 
 
 def test_launch_as_json_prints_the_record_alone(

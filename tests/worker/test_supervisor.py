@@ -291,7 +291,7 @@ def test_folder_that_somebody_else_holds_gives_the_run_back(
     from worker.folder import RunFolder
 
     supervisor._settings = replace(worker_settings, folder_wait_s=0.2)
-    held = RunFolder(folder, Claimed(1, {}), 0)
+    held = RunFolder(folder, Claimed(folder.name, 1, 0, {}), 0)
     supervisor.run(folder.name)
     held.let_go()
     run = api.run(folder.name)
