@@ -98,9 +98,9 @@ class RunLife:
             running = session.exec(
                 select(RunRow).where(RunRow.worker_id == worker_id, RunRow.state == RunState.RUNNING)
             )
-            given = next((run for run in running if _was_just_given(run, worker_id)), None)
-            run = given or queue.next_for(session, worker, free_gpus)
-            return None if run is None else self._give(session, changes, run, worker)
+            given = next((run.id for run in running if _was_just_given(run, worker_id)), None)
+            run_id = given or queue.next_for(session, worker, free_gpus)
+            return None if run_id is None else self._give(session, changes, run_row(session, run_id), worker)
 
     def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow) -> Given:
         if not _was_just_given(run, worker.id):
@@ -113,7 +113,12 @@ class RunLife:
             session.add(AttemptRow(run_id=run.id, number=run.attempt, worker_id=worker.id))
         self._heard[run.id] = self._clock()
         changes.run_ids.add(run.id)
-        return Given(run.id, run.attempt, queue.gpus_needed(run, worker), RunSpec.model_validate(run.spec))
+        return Given(
+            run.id,
+            run.attempt,
+            queue.gpus_needed(run.spec.get("resources", {}), worker),
+            RunSpec.model_validate(run.spec),
+        )
 
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
         with self._store.db.read() as session:  # heard is heard, however long the database is busy

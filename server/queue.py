@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+from sqlalchemy import JSON, type_coerce
 from sqlmodel import Session, col, select
 
 from nat_core.records import ACTIVE, RunState
@@ -19,11 +22,22 @@ ALIVE_S = 60.0
 """A worker that was heard of within so long is there: it tells of itself six times as often."""
 
 
-def queued(session: Session) -> Sequence[RunRow]:
+_ORDER = (col(RunRow.priority).desc(), col(RunRow.id))
+_RESOURCES = type_coerce(RunRow.spec, JSON)["resources"]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A run that waits, as far as matching goes: whole specs of a long queue are slow to read."""
+
+    id: str
+    resources: dict[str, Any]
+
+
+def queued(session: Session) -> list[Waiting]:
     """The runs that wait, the next one first."""
-    return session.exec(
-        select(RunRow).where(RunRow.state == RunState.QUEUED).order_by(col(RunRow.priority).desc(), col(RunRow.id))
-    ).all()
+    rows = session.exec(select(RunRow.id, _RESOURCES).where(RunRow.state == RunState.QUEUED).order_by(*_ORDER))
+    return [Waiting(run_id, resources) for run_id, resources in rows]
 
 
 def places(session: Session, runs: Sequence[RunRow]) -> dict[str, int]:
@@ -31,44 +45,39 @@ def places(session: Session, runs: Sequence[RunRow]) -> dict[str, int]:
     if not any(run.state == RunState.QUEUED for run in runs):
         return {}
     session.flush()
-    ids = session.exec(
-        select(RunRow.id).where(RunRow.state == RunState.QUEUED).order_by(col(RunRow.priority).desc(), col(RunRow.id))
-    )
+    ids = session.exec(select(RunRow.id).where(RunRow.state == RunState.QUEUED).order_by(*_ORDER))
     return {run_id: place for place, run_id in enumerate(ids, 1)}
 
 
-def next_for(session: Session, worker: WorkerRow, free_gpus: int) -> RunRow | None:
+def next_for(session: Session, worker: WorkerRow, free_gpus: int) -> str | None:
     """The run that a worker with so many free GPUs should take."""
-    return next((run for run in queued(session) if fits(run, worker, free_gpus)), None)
+    return next((run.id for run in queued(session) if fits(run.resources, worker, free_gpus)), None)
 
 
 def that_can_start(session: Session) -> list[str]:
     """The waiting runs that some worker could take now, as far as is known here: GPUs are leased on their machine."""
-    busy = session.exec(select(RunRow).where(col(RunRow.state).in_(ACTIVE))).all()
     workers = {worker.id: worker for worker in session.exec(select(WorkerRow))}
     used: dict[str, int] = defaultdict(int)
-    for run in busy:
-        if run.worker_id in workers:
-            worker = workers[run.worker_id]
-            used[worker.hostname] += gpus_needed(run, worker)
+    at_work = set()
+    for worker_id, resources in session.exec(select(RunRow.worker_id, _RESOURCES).where(col(RunRow.state).in_(ACTIVE))):
+        if (worker := workers.get(worker_id or "")) is not None:
+            at_work.add(worker.id)
+            used[worker.hostname] += gpus_needed(resources, worker)
     alive_since = utc_now() - timedelta(seconds=ALIVE_S)
-    at_work = {run.worker_id for run in busy}
     idle = [worker for worker in workers.values() if worker.id not in at_work and worker.seen_at >= alive_since]
-    return [
-        run.id
-        for run in queued(session)
-        if any(fits(run, worker, num_gpus(worker) - used[worker.hostname]) for worker in idle)
-    ]
+    free = {worker.id: num_gpus(worker) - used[worker.hostname] for worker in idle}
+    if not idle:
+        return []
+    return [run.id for run in queued(session) if any(fits(run.resources, worker, free[worker.id]) for worker in idle)]
 
 
-def fits(run: RunRow, worker: WorkerRow, free_gpus: int) -> bool:
-    label = run.spec.get("resources", {}).get("worker_label")
-    return (label is None or label in worker.labels) and gpus_needed(run, worker) <= free_gpus
+def fits(resources: dict[str, Any], worker: WorkerRow, free_gpus: int) -> bool:
+    label = resources.get("worker_label")
+    return (label is None or label in worker.labels) and gpus_needed(resources, worker) <= free_gpus
 
 
-def gpus_needed(run: RunRow, worker: WorkerRow) -> int:
-    """How many GPUs the run leases there."""
-    resources = run.spec.get("resources", {})
+def gpus_needed(resources: dict[str, Any], worker: WorkerRow) -> int:
+    """How many GPUs a run with these resources leases there."""
     if resources.get("gpus") is not None:
         return int(resources["gpus"])
     return 0 if resources.get("device") == "cpu" else min(1, num_gpus(worker))
