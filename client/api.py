@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nat_core.comparison import Comparison
 from nat_core.errors import NatlabError
-from nat_core.records import ExperimentRecord, MetricSeries, Page, Problem, RunDetail, RunRecord, WorkerRecord
+from nat_core.records import Action, ExperimentRecord, MetricSeries, Page, Problem, RunDetail, RunRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from nat_core.version import __version__
 
@@ -81,15 +81,19 @@ class NatLab:
 
     # --- experiments ------------------------------------------------------------------------------
 
-    def launch(self, spec: ExperimentSpec | Mapping[str, Any]) -> ExperimentRecord:
+    def launch(self, spec: ExperimentSpec | Mapping[str, Any], priority: int = 0) -> ExperimentRecord:
         """Store an experiment and queue its runs.
+
+        Args:
+            priority: of those that wait, runs with a higher one start first.
 
         Raises:
             ApiError: code `bad_spec`, `data` or `model` when an input is wrong, `broker_unavailable` when
                 Redis cannot be reached.
         """
         body = spec.model_dump(mode="json") if isinstance(spec, ExperimentSpec) else dict(spec)
-        return self._ask(ExperimentRecord, "POST", "/api/v1/experiments", json=body)
+        params = {"priority": priority} if priority else {}
+        return self._ask(ExperimentRecord, "POST", "/api/v1/experiments", json=body, params=params)
 
     def experiment(self, experiment_id: str) -> ExperimentRecord:
         return self._ask(ExperimentRecord, "GET", f"/api/v1/experiments/{_segment(experiment_id)}")
@@ -136,12 +140,28 @@ class NatLab:
         return self._ask(RunDetail, "GET", f"/api/v1/runs/{_segment(run_id)}")
 
     def stop(self, run_id: str) -> RunRecord:
-        """Ask a run to finish its step, save a checkpoint and end; a queued run is stopped at once.
+        """Ask a run to save a checkpoint and end; a run that waits is stopped at once.
 
         Raises:
-            ApiError: code `illegal_transition` when it has ended already.
+            ApiError: code `illegal_transition` when it has ended already; so do the others where the run's
+                `actions` do not list them.
         """
-        return self._ask(RunRecord, "POST", f"/api/v1/runs/{_segment(run_id)}/stop")
+        return self._act(run_id, "stop")
+
+    def pause(self, run_id: str) -> RunRecord:
+        """Ask a run to save a checkpoint and free its worker until it is resumed."""
+        return self._act(run_id, "pause")
+
+    def resume(self, run_id: str) -> RunRecord:
+        """Queue a paused run again; it goes on from its checkpoint exactly."""
+        return self._act(run_id, "resume")
+
+    def kill(self, run_id: str) -> RunRecord:
+        """End a run within ten seconds and without a checkpoint."""
+        return self._act(run_id, "kill")
+
+    def _act(self, run_id: str, action: Action) -> RunRecord:
+        return self._ask(RunRecord, "POST", f"/api/v1/runs/{_segment(run_id)}/{action}")
 
     def metrics(
         self,

@@ -27,7 +27,7 @@ from client.show import (
     silent_s,
 )
 from nat_core.errors import NatlabError, SpecError, spec_error_from_validation
-from nat_core.records import ExperimentRecord
+from nat_core.records import ExperimentRecord, RunRecord
 from nat_core.spec import (
     ExperimentSpec,
     demo_experiment,
@@ -52,6 +52,7 @@ SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON file.", show_defaul
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the file, e.g. steps=10.")
 ]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -129,13 +130,16 @@ def train(
 def launch(
     file: SpecFile,
     assignments: Assignments = None,
+    priority: Annotated[
+        int, typer.Option(min=-1000, max=1000, help="Runs with a higher one start first, whatever was launched before.")
+    ] = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until all have ended, then compare.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Launch an experiment from a file on a running server."""
     spec: ExperimentSpec = parse_experiment_spec(_document(file, assignments), f"experiment {file}")
     with NatLab() as lab:
-        experiment = lab.launch(spec)
+        experiment = lab.launch(spec, priority)
         if as_json:
             print_json(lab.wait(experiment.id) if wait else experiment)
             return
@@ -164,11 +168,31 @@ def list_experiments(
 
 
 @app.command()
-def stop(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]) -> None:
-    """Stop a run: it finishes its step and saves a checkpoint."""
+def stop(run_id: RunId) -> None:
+    """Stop a run for good: it saves a checkpoint first."""
     with NatLab() as lab:
-        run = lab.stop(run_id)
-    say(f"{run.id} is {run.state}.")
+        _say_state(lab.stop(run_id))
+
+
+@app.command()
+def pause(run_id: RunId) -> None:
+    """Pause a run: it saves a checkpoint and frees its worker."""
+    with NatLab() as lab:
+        _say_state(lab.pause(run_id))
+
+
+@app.command()
+def resume(run_id: RunId) -> None:
+    """Let a paused run go on from its checkpoint."""
+    with NatLab() as lab:
+        _say_state(lab.resume(run_id))
+
+
+@app.command()
+def kill(run_id: RunId) -> None:
+    """End a run within ten seconds, without a checkpoint."""
+    with NatLab() as lab:
+        _say_state(lab.kill(run_id))
 
 
 @app.command()
@@ -231,6 +255,10 @@ def link(page: str) -> str:
     """An address for the browser: with the token where one is set, which the server swaps for a cookie."""
     token = default_token()
     return page if token is None else f"{page}?{urlencode({'token': token})}"
+
+
+def _say_state(run: RunRecord) -> None:
+    say(f"{run.id} is {run.state}.")
 
 
 def follow(lab: NatLab, experiment_id: str, check: Any = lambda: None) -> ExperimentRecord:

@@ -17,7 +17,14 @@ from nat_core.records import ExperimentRecord, RunRecord, WorkerRecord
 PLAIN_LINE_EVERY_S = 15.0
 ALIVE_WITHIN_S = 60.0  # a worker tells the server more often than this
 NONE = "–"
-_STATE_STYLES = {"succeeded": "green", "failed": "red", "stopped": "yellow", "running": "cyan", "queued": "dim"}
+_STATE_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "running": "cyan",
+    "paused": "yellow",
+    "queued": "dim",
+}
 _VERDICT_STYLES = {Verdict.NON_INFERIOR: "green", Verdict.INFERIOR: "red", Verdict.INCONCLUSIVE: "yellow"}
 
 
@@ -168,11 +175,12 @@ def print_workers(console: Console, workers: Sequence[WorkerRecord]) -> None:
     if not workers:
         console.print("No worker has registered yet; start one with `natlab worker`.", markup=False, highlight=False)
         return
-    table = Table("Worker", "Host", "GPUs", "Run", "Heard of", box=None, pad_edge=False, header_style="bold")
+    table = Table("Worker", "Host", "GPUs", "Labels", "Run", "Heard of", box=None, pad_edge=False, header_style="bold")
     for worker in workers:
         gpus = worker.hardware.get("gpus") or []
         names = ", ".join(str(gpu.get("name", "GPU")) for gpu in gpus) or "none"
-        table.add_row(worker.id, worker.hostname, names, worker.run_id or NONE, f"{silent_s(worker):.0f} s ago")
+        labels = Text(", ".join(worker.labels) or NONE)
+        table.add_row(worker.id, worker.hostname, names, labels, worker.run_id or NONE, f"{silent_s(worker):.0f} s ago")
     console.print(table)
 
 

@@ -73,7 +73,7 @@ def train(spec: RunSpec, output: Path, out: Console, err: Console) -> int:
                 _follow(tail, trainer, report, display)
         except StopRequested as stop:
             signum = stop.signum
-            err.print("Stopping: the step is finished and a checkpoint saved first …")
+            err.print("Stopping: a checkpoint is saved first …")
         finally:
             trainer.stop(STOP_GRACE_S, hurried)
     for event in tail.read():

@@ -1,11 +1,12 @@
 """Run one spec: `python -m nat_core SPEC --output DIR`.
 
-Exit status: 0 succeeded, 1 failed, 2 the spec is wrong, 3 stopped by SIGTERM or SIGINT.
+Exit status: 0 succeeded, 1 failed, 2 the spec is wrong, 3 stopped by SIGTERM or SIGINT, 4 the disk took no more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -19,6 +20,7 @@ from nat_core.spec import RunSpec, load_document, parse_run_spec, set_field
 
 EXIT_STATUS = {"succeeded": 0, "failed": 1, "stopped": 3}
 EXIT_BAD_SPEC = 2
+EXIT_DISK = 4
 
 
 def main() -> int:
@@ -48,8 +50,9 @@ def main() -> int:
 
     result = Trainer(spec, options.output, should_stop=stop.is_set, resume=options.resume).train()
     if result.message:
-        print(f"natlab: {result.message}", file=sys.stderr)
-    return EXIT_STATUS[result.outcome]
+        with contextlib.suppress(OSError):  # a full disk takes no log line either: the exit status has to do
+            print(f"natlab: {result.message}", file=sys.stderr)
+    return EXIT_DISK if result.reason == "disk" else EXIT_STATUS[result.outcome]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nat_core.errors import CheckpointError
+from nat_core.errors import CheckpointError, DiskError
 from nat_core.model import Policy
 from nat_core.token_selection import GradientMass
 
@@ -33,6 +34,14 @@ class Saved:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Restored:
+    """Where a checkpoint leaves off: steps done, and whether they were still to be evaluated."""
+
+    step: int
+    evaluation_due: bool
+
+
 def save_checkpoint(
     folder: Path,
     policy: Policy,
@@ -43,25 +52,39 @@ def save_checkpoint(
     *,
     step: int,
     keep: int,
+    evaluation_due: bool = False,
 ) -> Saved:
-    """Write the state after `step` steps and delete all but the `keep` newest checkpoints."""
+    """Write the state after `step` steps and delete all but the `keep` newest checkpoints.
+
+    Args:
+        evaluation_due: the run was stopped before it had evaluated this state.
+
+    Raises:
+        DiskError: it cannot be written; the earlier checkpoints are as they were.
+    """
     final = folder / f"{_PREFIX}{step:08d}"
     partial = folder / f".partial-{step:08d}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    policy.model.save_pretrained(partial / "model")
-    policy.tokenizer.save_pretrained(partial / "model")
     tensors, scalars = _flatten(optimizer.state_dict())
-    save_file(tensors, partial / "optimizer.safetensors")
     state = {
         "step": step,
+        "evaluation_due": evaluation_due,
         "optimizer": scalars,
         "schedule": {key: value for key, value in schedule.state_dict().items() if _is_plain(value)},
         "generator": generator.get_state().tolist(),
         "law_state": law_state.state_dict(),
     }
-    (partial / "state.json").write_text(json.dumps(state))
-    size = _seal(partial)
+    try:
+        partial.mkdir(parents=True)
+        policy.model.save_pretrained(partial / "model")
+        policy.tokenizer.save_pretrained(partial / "model")
+        save_file(tensors, partial / "optimizer.safetensors")
+        (partial / "state.json").write_text(json.dumps(state))
+        size = _seal(partial)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk its space is what the rest of the run needs
+        reason = " ".join(str(error).split())
+        raise DiskError(f"checkpoint {final} cannot be written ({reason}); free some disk space") from None
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     _fsync(folder)
@@ -77,8 +100,8 @@ def load_checkpoint(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
     law_state: GradientMass,
-) -> int:
-    """Restore everything `save_checkpoint` wrote; returns the number of steps done.
+) -> Restored:
+    """Restore everything `save_checkpoint` wrote.
 
     Raises:
         CheckpointError: a file is missing or does not match the manifest.
@@ -94,7 +117,8 @@ def load_checkpoint(
     schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
     generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
     law_state.load_state_dict(state["law_state"])
-    return int(state["step"])
+    step = int(state["step"])
+    return Restored(step, evaluation_due=step == 0 or bool(state.get("evaluation_due")))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -6,7 +6,8 @@ NatlabError                code, HTTP-like status
 │   └── ModelError         a model cannot be found or loaded                            (model, 422)
 ├── RewardError            a reward function raised on a sample                         (reward)
 ├── NonFiniteLossError     the loss or the gradient norm was NaN or infinite            (nan_loss)
-└── CheckpointError        a checkpoint is missing, torn or damaged                     (checkpoint)
+├── CheckpointError        a checkpoint is missing, torn or damaged                     (checkpoint)
+└── DiskError              something cannot be written: the disk is full, or broken     (disk)
 
 A message is one sentence that names the field, the value, the rule and the remedy. `code` is what
 programs switch on: it is the `reason` of a failed run and the `code` of an API problem document.
@@ -82,6 +83,12 @@ class CheckpointError(NatlabError):
     """A checkpoint is missing, torn or damaged."""
 
     code = "checkpoint"
+
+
+class DiskError(NatlabError):
+    """A file of the run cannot be written."""
+
+    code = "disk"
 
 
 def pointer_of(path: Iterable[str | int]) -> str:

@@ -1,7 +1,8 @@
 """What the server records of experiments, runs and workers, as its API tells it.
 
 The server stores and serves these, the client and the pages read them. The states a run goes
-through, and the only legal ways between them, are the table `TRANSITIONS`.
+through, and the only legal ways between them, are the table `TRANSITIONS`; what people may ask of a
+run in each of them is the table `ACTIONS`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ T = TypeVar("T")
 class RunState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
     STOPPING = "stopping"
     STOPPED = "stopped"
     SUCCEEDED = "succeeded"
@@ -29,17 +32,59 @@ class RunState(StrEnum):
     def is_final(self) -> bool:
         return not TRANSITIONS[self]
 
+    @property
+    def is_active(self) -> bool:
+        """Whether a worker has the run."""
+        return self in ACTIVE
+
+
+ACTIVE = (RunState.RUNNING, RunState.PAUSING, RunState.STOPPING)
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.FAILED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.PAUSED, RunState.STOPPED, RunState.FAILED}),
     RunState.RUNNING: frozenset(
-        {RunState.STOPPING, RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED}
+        {
+            RunState.PAUSING,
+            RunState.STOPPING,
+            RunState.STOPPED,
+            RunState.SUCCEEDED,
+            RunState.FAILED,
+            RunState.QUEUED,
+        }
     ),
+    RunState.PAUSING: frozenset({RunState.PAUSED, RunState.STOPPING, RunState.SUCCEEDED, RunState.FAILED}),
+    RunState.PAUSED: frozenset({RunState.QUEUED, RunState.STOPPED, RunState.FAILED}),
     RunState.STOPPING: frozenset({RunState.STOPPED, RunState.SUCCEEDED, RunState.FAILED}),
     RunState.STOPPED: frozenset(),
     RunState.SUCCEEDED: frozenset(),
     RunState.FAILED: frozenset(),
 }
+
+Action = Literal["pause", "resume", "stop", "kill"]
+
+ACTIONS: dict[Action, dict[RunState, RunState]] = {
+    "pause": {RunState.QUEUED: RunState.PAUSED, RunState.RUNNING: RunState.PAUSING},
+    "resume": {RunState.PAUSED: RunState.QUEUED},
+    "stop": {
+        RunState.QUEUED: RunState.STOPPED,
+        RunState.PAUSED: RunState.STOPPED,
+        RunState.RUNNING: RunState.STOPPING,
+        RunState.PAUSING: RunState.STOPPING,
+    },
+    "kill": {
+        RunState.QUEUED: RunState.FAILED,
+        RunState.PAUSED: RunState.FAILED,
+        RunState.RUNNING: RunState.STOPPING,
+        RunState.PAUSING: RunState.STOPPING,
+        RunState.STOPPING: RunState.STOPPING,
+    },
+}
+"""What people may do to a run in each state, and what it becomes by that. What is not here is refused."""
+
+
+def actions_of(state: RunState) -> list[Action]:
+    """The actions that a run in this state takes."""
+    return [action for action, ways in ACTIONS.items() if state in ways]
 
 
 class Record(BaseModel):
@@ -53,6 +98,8 @@ class RunRecord(Record):
 
     id: str
     experiment_id: str
+    priority: int = Field(0, description="Of the runs that wait, those with a higher one start first.")
+    queue_position: int | None = Field(None, description="How many runs start before this one, and itself.")
     label: str = Field(description="The budget in words, the same for every seed of a cell: `rpc · linear · ½`.")
     cell: int = Field(description="Position of the budget in the experiment's `budgets`.")
     seed: int
@@ -75,6 +122,7 @@ class RunRecord(Record):
     tags: list[str] = []
     notes: str = ""
     archived: bool = False
+    actions: list[Action] = Field(default=[], description="What may be asked of it now, each a POST sub-path.")
 
 
 class AttemptRecord(Record):
@@ -99,8 +147,8 @@ class ExperimentRecord(Record):
 
     id: str
     name: str
-    state: Literal["queued", "running", "succeeded", "stopped", "failed"] = Field(
-        description="`running` while any run is; else the worst of its runs' ends."
+    state: Literal["queued", "running", "paused", "succeeded", "stopped", "failed"] = Field(
+        description="`running` while any run is, `paused` if the others wait for somebody; else the worst of the ends."
     )
     tags: list[str]
     notes: str
@@ -113,6 +161,7 @@ class ExperimentRecord(Record):
 class WorkerRecord(Record):
     id: str
     hostname: str
+    labels: list[str] = []
     hardware: dict[str, Any]
     registered_at: datetime
     seen_at: datetime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -15,17 +16,18 @@ from nat_core import hardware
 from nat_core.advantage import group_advantages, overlong_penalty
 from nat_core.attention import varlen_serves
 from nat_core.batch import CompletionBatch
-from nat_core.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from nat_core.data import Example, open_source
-from nat_core.errors import CheckpointError, Fault, NatlabError, SpecError
+from nat_core.errors import DiskError, Fault, NatlabError, SpecError
 from nat_core.evaluate import evaluate
-from nat_core.events import CheckpointEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
+from nat_core.events import EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
+from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
 from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import build_verifier, score
 from nat_core.rollout.hf import Completion, generate
+from nat_core.saving import Saver
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
 from nat_core.token_selection import GradientMass
@@ -67,53 +69,64 @@ class Trainer:
     ) -> None:
         """Args:
         sink: called with every event after it is on disk.
-        should_stop: asked between steps; when true the run checkpoints and ends as `stopped`.
+        should_stop: asked at every forward pass; when true the run throws away the step it is in, checkpoints and
+            ends as `stopped`.
         resume: go on from the newest checkpoint in `run_dir`, where there is one.
         """
         run_dir.mkdir(parents=True, exist_ok=True)
         self.spec, self.run_dir = spec, run_dir
-        self.should_stop, self.resume = should_stop, resume
+        self.resume = resume
         self.reporter = Reporter(run_dir / "events.jsonl", sink)
+        self.interrupt = Interrupt(should_stop, self.reporter.touch)
+        self.evaluation_due = True
 
     def train(self) -> TrainResult:
         """Run to the end, to a stop or to a failure, each reported as the last event."""
         try:
             result = self._train()
+            self.reporter.emit(StateEvent, phase="ended", outcome=result.outcome)
         except NatlabError as error:
             result = self._failure(error.code, error.message)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
         except Exception as error:
-            self._failure("error", f"{type(error).__name__}: {error}")
-            raise
-        else:
-            self.reporter.emit(StateEvent, phase="ended", outcome=result.outcome)
+            if not _is_out_of_memory(error):
+                self._failure("error", f"{type(error).__name__}: {error}")
+                raise
+            result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
         finally:
             self.reporter.close()
         return result
 
     def _train(self) -> TrainResult:
         self.set_up()
+        self.interrupt.watch(self.policy)
         start = self._restore()
-        self._announce(start)
-        if start == 0:
-            self._evaluate()
-        for step in range(start, self.spec.steps):
-            if self.should_stop():
-                self._checkpoint()
-                return TrainResult("stopped", step)
+        try:
+            self._announce()
+            if self.evaluation_due:
+                self._evaluate()
+                if start:
+                    self.saver.save()
+            for step in range(start, self.spec.steps):
+                self.interrupt.check()
+                self._step(step)
+        except Interrupted:
+            self.saver.save(self.evaluation_due)
+            return TrainResult("stopped", self.reporter.step)
+        return TrainResult("succeeded", self.spec.steps)
+
+    def _step(self, step: int) -> None:
+        with self.interrupt.step(self.generator, self.law_state):
             started = time.monotonic()
             rollout = self.roll_out(step)
             sampled = time.monotonic()
             probed = self._probe(rollout, step)
             ready = time.monotonic()
             stats = self._update(rollout)
-            self.reporter.step = step + 1
-            rollout_s = sampled - started
-            metrics = combined([entry.metrics for entry in stats]) | probed
-            self._report(rollout, metrics, rollout_s, rollout_s + time.monotonic() - ready)
-            self._after_step(rollout, stats)
-        return TrainResult("succeeded", self.spec.steps)
+        self.reporter.step = step + 1
+        rollout_s = sampled - started
+        metrics = combined([entry.metrics for entry in stats]) | probed
+        self._report(rollout, metrics, rollout_s, rollout_s + time.monotonic() - ready)
+        self._after_step(rollout, stats)
 
     # --- set-up ---
 
@@ -134,18 +147,17 @@ class Trainer:
         self.law_state = GradientMass()
 
     def _restore(self) -> int:
-        """Go on from the newest whole checkpoint; a damaged one is put aside. Returns the steps done."""
-        for path in reversed(list_checkpoints(self.run_dir / "checkpoints") if self.resume else []):
-            try:
-                return load_checkpoint(path, self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
-            except CheckpointError as error:
-                self.reporter.emit(LogEvent, level="warning", message=error.message)
-                path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
-        return 0
+        """Go on where the folder's newest checkpoint leaves off, where that is asked for. Returns the steps done."""
+        parts = (self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
+        self.saver = Saver(self.run_dir, self.spec.checkpoint, self.reporter, parts)
+        if self.resume:
+            restored = self.saver.restore()
+            self.reporter.step, self.evaluation_due = restored.step, restored.evaluation_due
+        return self.reporter.step
 
-    def _announce(self, start: int) -> None:
+    def _announce(self) -> None:
         """Report the start; its `step` is the one that the run goes on from."""
-        spec, self.reporter.step = self.spec, start
+        spec, start = self.spec, self.reporter.step
         self.reporter.emit(StateEvent, phase="started", hardware=hardware.describe(self.policy.device))
         parameters = sum(parameter.numel() for parameter in self.policy.model.parameters())
         self.reporter.emit(
@@ -210,6 +222,10 @@ class Trainer:
         return ids
 
     def _update(self, rollout: Rollout) -> list[UpdateStats]:
+        def on_step() -> None:
+            self.schedule.step()
+            self.interrupt.weights_moved()
+
         return update_on_batch(
             self.policy,
             self.optimizer,
@@ -218,7 +234,7 @@ class Trainer:
             generator=self.generator,
             reference=self.reference,
             law_state=self.law_state if self.spec.budget.needs_law_state else None,
-            on_step=self.schedule.step,
+            on_step=on_step,
         )
 
     def _probe(self, rollout: Rollout, step: int) -> dict[str, float]:
@@ -242,8 +258,10 @@ class Trainer:
             self._show_samples(rollout, stats[-1])
         if last or (every and step % every == 0):
             self._evaluate()
-        if last or (self.spec.checkpoint.every and step % self.spec.checkpoint.every == 0):
-            self._checkpoint()
+        if last:
+            self.saver.save()
+        else:
+            self.saver.save_if_due()
 
     # --- reports ---
 
@@ -267,6 +285,7 @@ class Trainer:
         )
 
     def _evaluate(self) -> None:
+        self.evaluation_due = True
         found = evaluate(
             self.policy, self.verifier, self.questions, self.spec, stream_seed(self.spec.seed, "evaluation")
         )
@@ -280,6 +299,7 @@ class Trainer:
             mean_length=found.mean_length,
             seconds=found.seconds,
         )
+        self.evaluation_due = False
 
     def _show_samples(self, rollout: Rollout, stats: UpdateStats) -> None:
         """Log some live completions with what the budget did to them."""
@@ -300,24 +320,17 @@ class Trainer:
                 answer=example.answer,
             )
 
-    def _checkpoint(self) -> None:
-        saved = save_checkpoint(
-            self.run_dir / "checkpoints",
-            self.policy,
-            self.optimizer,
-            self.schedule,
-            self.generator,
-            self.law_state,
-            step=self.reporter.step,
-            keep=self.spec.checkpoint.keep,
-        )
-        path = saved.path.relative_to(self.run_dir).as_posix()
-        self.reporter.emit(CheckpointEvent, path=path, size_bytes=saved.size_bytes)
-
     def _failure(self, reason: str, message: str) -> TrainResult:
-        self.reporter.emit(LogEvent, level="error", message=message)
-        self.reporter.emit(StateEvent, phase="ended", outcome="failed", reason=reason, message=message)
+        with contextlib.suppress(DiskError):  # then whoever started this reads it on stderr
+            self.reporter.emit(LogEvent, level="error", message=message)
+            self.reporter.emit(StateEvent, phase="ended", outcome="failed", reason=reason, message=message)
         return TrainResult("failed", self.reporter.step, reason, message)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also on CPU, where torch raises a `RuntimeError` for it."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def stream_seed(seed: int, stream: str, step: int = 0) -> int:

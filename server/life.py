@@ -13,27 +13,51 @@ from typing import Literal
 
 from sqlmodel import Session, col, select
 
-from nat_core.records import TRANSITIONS, ExperimentRecord, RunRecord, RunState
+from nat_core.records import ACTIONS, ACTIVE, TRANSITIONS, Action, ExperimentRecord, RunRecord, RunState
 from nat_core.spec import RunSpec
-from server import event_log, views
-from server.errors import IllegalTransitionError, NotFoundError, StaleAttemptError
-from server.store import Store, experiment_row, run_row, runs_of
+from server import event_log, queue, views
+from server.errors import IllegalTransitionError, StaleAttemptError
+from server.store import Changes, Store, experiment_row, run_row, runs_of, worker_row
 from server.tables import AttemptRow, RunRow, WorkerRow, utc_now
 
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
-"""How an attempt ended. `lost`: the trainer died without a word; `handed_back`: its worker was told to go.
+"""How an attempt ended. `stopped`: its trainer was asked to, whether for a pause or for good; `lost`: the trainer
+died without a word or hung; `handed_back`: its worker was told to go. The run may go on after all but two of them."""
 
-The run itself goes on after these two, as it does when its worker falls silent.
-"""
+Desired = Literal["run", "pause", "stop", "kill"]
+
+KILL_S = 10.0
+"""From the wish to kill a run to its end, whether its worker answers or not."""
+
+_KILLED = "killed"
+_DESIRED: dict[RunState, Desired] = {RunState.PAUSING: "pause", RunState.STOPPING: "stop"}
+_ENDS: dict[Outcome, frozenset[RunState]] = {
+    "succeeded": frozenset({RunState.SUCCEEDED}),
+    "failed": frozenset({RunState.FAILED}),
+    "stopped": frozenset({RunState.STOPPED, RunState.PAUSED, RunState.FAILED}),
+    "lost": frozenset(RunState) - frozenset(ACTIVE),
+    "handed_back": frozenset(RunState) - frozenset(ACTIVE),
+}
+"""Where a run can stand after an attempt that ended so: the same said twice is then no contradiction."""
 
 
 @dataclass(frozen=True)
 class Orders:
     """What a heartbeat brings back: what the worker should do, and how far its events are stored."""
 
-    desired: Literal["run", "stop"]
+    desired: Desired
     last_seq: int
     earlier: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A run that a worker got: the fencing token of every later call, and how many GPUs it should lease."""
+
+    run_id: str
+    attempt: int
+    gpus: int
+    spec: RunSpec
 
 
 def move(run: RunRow, state: RunState) -> None:
@@ -56,42 +80,60 @@ class RunLife:
         self._store = store
         self._clock = clock
         self._heard: dict[str, float] = {}
+        self._kill_by: dict[str, float] = {}
         self._patient_since = clock()
 
-    def claim(self, run_id: str, worker_id: str) -> tuple[int, RunSpec]:
+    def claim(self, run_id: str, worker_id: str) -> Given:
         """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
 
         A worker that asks again before its first heartbeat has not heard the answer, and gets it again.
         """
         with self._store.change() as (session, changes):
-            run = run_row(session, run_id)
-            if session.get(WorkerRow, worker_id) is None:
-                raise NotFoundError(f"{worker_id[:80]!r} is no worker; register it with PUT /api/v1/workers/{{id}}")
-            if not _was_just_given(run, worker_id):
-                move(run, RunState.RUNNING)
-                run.attempt += 1
-                run.worker_id = worker_id
-                run.heartbeat_at = run.claimed_at = utc_now()
-                run.started_at = run.started_at or run.claimed_at
-                run.reason = run.message = None
-                session.add(AttemptRow(run_id=run_id, number=run.attempt, worker_id=worker_id))
-            self._heard[run_id] = self._clock()
-            changes.run_ids.add(run_id)
-            return run.attempt, RunSpec.model_validate(run.spec)
+            return self._give(session, changes, run_row(session, run_id), worker_row(session, worker_id))
+
+    def claim_next(self, worker_id: str, free_gpus: int) -> Given | None:
+        """Give a worker the next run in the queue that fits it, if there is one; see `claim`."""
+        with self._store.change() as (session, changes):
+            worker = worker_row(session, worker_id)
+            running = session.exec(
+                select(RunRow).where(RunRow.worker_id == worker_id, RunRow.state == RunState.RUNNING)
+            )
+            given = next((run.id for run in running if _was_just_given(run, worker_id)), None)
+            run_id = given or queue.next_for(session, worker, free_gpus)
+            return None if run_id is None else self._give(session, changes, run_row(session, run_id), worker)
+
+    def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow) -> Given:
+        if not _was_just_given(run, worker.id):
+            move(run, RunState.RUNNING)
+            run.attempt += 1
+            run.worker_id = worker.id
+            run.heartbeat_at = run.claimed_at = utc_now()
+            run.started_at = run.started_at or run.claimed_at
+            run.reason = run.message = None
+            session.add(AttemptRow(run_id=run.id, number=run.attempt, worker_id=worker.id))
+        self._heard[run.id] = self._clock()
+        changes.run_ids.add(run.id)
+        return Given(
+            run.id,
+            run.attempt,
+            queue.gpus_needed(run.spec.get("resources", {}), worker),
+            RunSpec.model_validate(run.spec),
+        )
 
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
+        with self._store.db.read() as session:  # heard is heard, however long the database is busy
+            _current(session, run_id, attempt)
+        self._heard[run_id] = self._clock()
         with self._store.change() as (session, changes):
             run = _current(session, run_id, attempt)
             run.heartbeat_at = utc_now()
-            self._heard[run_id] = self._clock()
             if run.worker_id is not None and (worker := session.get(WorkerRow, run.worker_id)) is not None:
                 worker.seen_at = run.heartbeat_at
             if step > run.step:
                 run.step = min(step, run.steps)
                 changes.run_ids.add(run_id)
-            stopping = run.state == RunState.STOPPING
             stored = event_log.last_seqs(session, run)
-            return Orders("stop" if stopping else "run", stored.pop(attempt), stored)
+            return Orders(_desired(run), stored.pop(attempt), stored)
 
     def finish(
         self, run_id: str, attempt: int, outcome: Outcome, reason: str | None = None, message: str | None = None
@@ -99,87 +141,122 @@ class RunLife:
         """End an attempt, and the run with it unless it goes on. Saying the same twice is fine: answers get lost."""
         with self._store.change() as (session, changes):
             run = run_row(session, run_id)
-            if not (run.attempt == attempt and _says(run, outcome)):
+            if not (run.attempt == attempt and run.state in _ENDS[outcome]):
                 run = _current(session, run_id, attempt)
-                if outcome in ("lost", "handed_back"):
-                    self._give_up(
-                        session, run, reason or outcome, message or "its trainer is gone", counts=outcome == "lost"
-                    )
-                else:
-                    _end(session, run, RunState(outcome), reason, message)
+                self._settle(session, run, outcome, reason, message)
                 changes.run_ids.add(run_id)
-            return views.run_record(run)
+            return views.run_record(run, queue.places(session, [run]))
 
-    def stop(self, run_id: str) -> RunRecord:
-        """Ask a run to end: at once where it only waits, else after the step it is in."""
+    def act(self, run_id: str, action: Action) -> RunRecord:
+        """Do what somebody asked of a run: at once where it only waits, else its worker hears of it.
+
+        A kill ends within `KILL_S`; pause and stop end when the trainer has saved a checkpoint.
+        """
         with self._store.change() as (session, changes):
             run = run_row(session, run_id)
-            _stop(run)
+            self._act(run, action)
             changes.run_ids.add(run_id)
-            return views.run_record(run)
+            return views.run_record(run, queue.places(session, [run]))
 
     def stop_experiment(self, experiment_id: str) -> ExperimentRecord:
-        """Ask every run of an experiment that is queued or running to end."""
+        """Ask every run of an experiment that has not ended to end."""
         with self._store.change() as (session, changes):
             row = experiment_row(session, experiment_id)
             runs = runs_of(session, experiment_id)
             for run in runs:
-                if run.state in (RunState.QUEUED, RunState.RUNNING):
-                    _stop(run)
+                if run.state in ACTIONS["stop"]:
+                    self._act(run, "stop")
                     changes.run_ids.add(run.id)
             if not any(run.state == RunState.STOPPING for run in runs) and not changes.run_ids:
                 raise IllegalTransitionError(f"experiment {experiment_id} has ended, so there is nothing to stop in it")
-            return views.experiment_record(row, runs)
+            return views.experiment_record(row, runs, queue.places(session, runs))
 
     def end_leases(self, lease_s: float) -> list[str]:
-        """Take runs from workers that have been silent for longer than the lease; returns their ids.
+        """Take runs from workers that are silent for longer than the lease, or killed and not gone; returns their ids.
 
         Each is queued again, or failed once it was lost too often. Silence counts from this server's start
         at the earliest: while it was down nobody could reach it.
         """
-        limit = self._clock() - lease_s
         with self._store.db.read() as session:
-            active = session.exec(select(RunRow.id).where(col(RunRow.state).in_(views.ACTIVE))).all()
-        silent = {run_id for run_id in active if self._heard.get(run_id, self._patient_since) < limit}
-        if not silent:
+            active = session.exec(select(RunRow).where(col(RunRow.state).in_(ACTIVE))).all()
+            overdue = {run.id for run in active if self._why_overdue(run, lease_s)}
+        if not overdue:
             return []
         with self._store.change() as (session, changes):
-            for run in session.exec(select(RunRow).where(col(RunRow.id).in_(silent))):
-                if run.state in views.ACTIVE and self._heard.get(run.id, self._patient_since) < limit:
-                    why = (
-                        f"worker {run.worker_id} was silent for more than {lease_s:g} s; see that it runs and "
-                        "reaches the server"
-                    )
-                    self._give_up(session, run, "worker_lost", why)
+            for run in session.exec(select(RunRow).where(col(RunRow.id).in_(overdue))):
+                if run.state in ACTIVE and (why := self._why_overdue(run, lease_s)):
+                    self._settle(session, run, "lost", "worker_lost", why)
                     changes.run_ids.add(run.id)
             return sorted(changes.run_ids)
+
+    def _why_overdue(self, run: RunRow, lease_s: float) -> str | None:
+        """Why an active run is to be taken from its worker, if it is."""
+        now = self._clock()
+        if self._heard.get(run.id, self._patient_since) < now - lease_s:
+            return f"worker {run.worker_id} was silent for more than {lease_s:g} s; see that it reaches the server"
+        if _is_killed(run) and self._kill_by.setdefault(run.id, now + KILL_S) < now:
+            return f"worker {run.worker_id} did not end it within {KILL_S:g} s"
+        return None
 
     def be_patient(self) -> None:
         """Count every silence from now on: this server itself was not listening until now."""
         self._patient_since = self._clock()
         self._heard.clear()
 
-    def _give_up(self, session: Session, run: RunRow, reason: str, message: str, counts: bool = True) -> None:
-        """An attempt is over and the run is not: back to the queue, as long as restarts are left."""
-        limit = self._store.settings.max_restarts
+    def _act(self, run: RunRow, action: Action) -> None:
+        now = RunState(run.state)
+        state = ACTIONS[action].get(now)
+        if state is None:
+            ways = " or ".join(ACTIONS[action])
+            raise IllegalTransitionError(
+                f"run {run.id} is {now}, but {action} takes a {ways} run; reload to see where it stands"
+            )
+        if state != now:
+            move(run, state)
+        run.reason, run.message = (_KILLED, "it was killed on request") if action == "kill" else (None, None)
+        if action == "kill" and state in ACTIVE:
+            self._kill_by.setdefault(run.id, self._clock() + KILL_S)
+
+    def _settle(self, session: Session, run: RunRow, outcome: Outcome, reason: str | None, message: str | None) -> None:
+        """End an attempt. The run ends with it, pauses, or goes back to the queue as long as restarts are left."""
         self._heard.pop(run.id, None)
-        if run.state == RunState.STOPPING:
-            _end(session, run, RunState.STOPPED, reason, f"{message}; its last checkpoint is what was kept")
-        elif counts and run.restarts >= limit:
+        self._kill_by.pop(run.id, None)
+        kept = f"{message}; its last checkpoint is what was kept" if message and outcome != "stopped" else message
+        if outcome in ("succeeded", "failed"):
+            _end(session, run, RunState(outcome), reason, message)
+        elif _is_killed(run):
+            _end(session, run, RunState.FAILED, _KILLED, run.message)
+        elif run.state == RunState.PAUSING:
+            _end(session, run, RunState.PAUSED, reason, kept)
+        elif run.state == RunState.STOPPING or outcome == "stopped":
+            _end(session, run, RunState.STOPPED, reason, kept)
+        else:
+            told = message or "its trainer is gone"
+            self._queue_again(session, run, reason or outcome, told, counts=outcome == "lost")
+
+    def _queue_again(self, session: Session, run: RunRow, reason: str, message: str, counts: bool) -> None:
+        limit = self._store.settings.max_restarts
+        if counts and run.restarts >= limit:
             told = f"{message}; it was restarted {run.restarts} times, and NATLAB_MAX_RESTARTS is {limit}"
             _end(session, run, RunState.FAILED, reason, told)
         else:
             _end(session, run, RunState.QUEUED, reason, message)
             run.restarts += counts
 
-    def queued(self) -> list[str]:
-        """The runs that wait for a worker, oldest first."""
+    def that_can_start(self) -> list[str]:
+        """The runs that wait while a worker that fits them does, too, the next one first."""
         with self._store.db.read() as session:
-            return list(session.exec(select(RunRow.id).where(RunRow.state == RunState.QUEUED).order_by(col(RunRow.id))))
+            return queue.that_can_start(session)
 
 
-def _stop(run: RunRow) -> None:
-    move(run, RunState.STOPPED if run.state == RunState.QUEUED else RunState.STOPPING)
+def _is_killed(run: RunRow) -> bool:
+    return run.state == RunState.STOPPING and run.reason == _KILLED
+
+
+def _desired(run: RunRow) -> Desired:
+    if _is_killed(run):
+        return "kill"
+    return _DESIRED.get(RunState(run.state), "run")
 
 
 def _end(session: Session, run: RunRow, state: RunState, reason: str | None, message: str | None) -> None:
@@ -191,18 +268,13 @@ def _end(session: Session, run: RunRow, state: RunState, reason: str | None, mes
         row.ended_at, row.reason, row.message = utc_now(), reason, message
 
 
-def _says(run: RunRow, outcome: Outcome) -> bool:
-    """Whether this is how the run's newest attempt is known to have ended."""
-    return run.state not in views.ACTIVE if outcome in ("lost", "handed_back") else run.state == outcome
-
-
 def _was_just_given(run: RunRow, worker_id: str) -> bool:
     return run.state == RunState.RUNNING and run.worker_id == worker_id and run.heartbeat_at == run.claimed_at
 
 
 def _current(session: Session, run_id: str, attempt: int) -> RunRow:
     run = run_row(session, run_id)
-    if run.attempt != attempt or run.state not in views.ACTIVE:
+    if run.attempt != attempt or run.state not in ACTIVE:
         raise StaleAttemptError(
             f"attempt is {attempt}, but run {run_id} is {run.state} in attempt {run.attempt}; end this trainer"
         )

@@ -16,9 +16,9 @@ from sqlmodel import Session, col, delete, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
-from nat_core.records import ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
-from server import attempts, event_log, folders, series, views
+from server import attempts, event_log, folders, queue, series, views
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError
 from server.hub import RESYNC, Hub, Message
@@ -53,7 +53,9 @@ class Store:
 
     # --- experiments ------------------------------------------------------------------------------
 
-    def create_experiment(self, spec: ExperimentSpec, announce: Callable[[str], None]) -> ExperimentRecord:
+    def create_experiment(
+        self, spec: ExperimentSpec, announce: Callable[[str], None], priority: int = 0
+    ) -> ExperimentRecord:
         """Store the experiment with its runs, queued. Nothing is stored when `announce(run_id)` fails.
 
         Announcing comes before the commit; a worker that claims at once waits for the write lock.
@@ -71,6 +73,7 @@ class Store:
                     cell=position % len(spec.budgets),
                     label=run.budget.label,
                     seed=run.seed,
+                    priority=priority,
                     steps=run.steps,
                     spec=run.model_dump(mode="json"),
                 )
@@ -81,7 +84,7 @@ class Store:
             for run in runs:
                 announce(run.id)
             changes.run_ids.update(run.id for run in runs)
-            return views.experiment_record(row, runs)
+            return views.experiment_record(row, runs, queue.places(session, runs))
 
     def list_experiments(
         self, archived: bool = False, limit: int = 50, cursor: str | None = None
@@ -96,15 +99,17 @@ class Store:
             runs = session.exec(
                 select(RunRow).where(col(RunRow.experiment_id).in_([row.id for row in shown])).order_by(col(RunRow.id))
             ).all()
+            places = queue.places(session, runs)
             items = [
-                views.experiment_record(row, [run for run in runs if run.experiment_id == row.id]) for row in shown
+                views.experiment_record(row, [run for run in runs if run.experiment_id == row.id], places)
+                for row in shown
             ]
         return Page(items=items, next_cursor=next_cursor)
 
     def get_experiment(self, experiment_id: str) -> ExperimentRecord:
         with self.db.read() as session:
-            row = experiment_row(session, experiment_id)
-            return views.experiment_record(row, runs_of(session, experiment_id))
+            row, runs = experiment_row(session, experiment_id), runs_of(session, experiment_id)
+            return views.experiment_record(row, runs, queue.places(session, runs))
 
     def edit_experiment(self, experiment_id: str, **fields: Any) -> ExperimentRecord:
         """Set any of `name`, `tags`, `notes`, `archived`."""
@@ -113,7 +118,7 @@ class Store:
             row.sqlmodel_update(fields)
             runs = runs_of(session, experiment_id)
             changes.run_ids.update(run.id for run in runs)
-            return views.experiment_record(row, runs)
+            return views.experiment_record(row, runs, queue.places(session, runs))
 
     def delete_experiment(self, experiment_id: str) -> None:
         """Remove an experiment, its runs and their folders, unless one of them is still to finish."""
@@ -155,19 +160,21 @@ class Store:
         with self.db.read() as session:
             rows = session.exec(query.order_by(col(RunRow.id).desc()).limit(limit + 1)).all()
             shown, next_cursor = _page(rows, limit)
-            return Page(items=[views.run_record(row) for row in shown], next_cursor=next_cursor)
+            places = queue.places(session, shown)
+            return Page(items=[views.run_record(row, places) for row in shown], next_cursor=next_cursor)
 
     def get_run(self, run_id: str) -> RunDetail:
         with self.db.read() as session:
-            return views.run_detail(run_row(session, run_id), attempts.of_run(session, run_id))
+            run = run_row(session, run_id)
+            return views.run_detail(run, attempts.of_run(session, run_id), queue.places(session, [run]))
 
     def edit_run(self, run_id: str, **fields: Any) -> RunRecord:
-        """Set any of `tags`, `notes`, `archived`."""
+        """Set any of `tags`, `notes`, `archived`, `priority`."""
         with self.change() as (session, changes):
             row = run_row(session, run_id)
             row.sqlmodel_update(fields)
             changes.run_ids.add(run_id)
-            return views.run_record(row)
+            return views.run_record(row, queue.places(session, [row]))
 
     def delete_run(self, run_id: str) -> None:
         with self.change() as (session, changes):
@@ -204,11 +211,13 @@ class Store:
 
     # --- workers ----------------------------------------------------------------------------------
 
-    def register_worker(self, worker_id: str, hostname: str, hardware: dict[str, Any]) -> WorkerRecord:
+    def register_worker(
+        self, worker_id: str, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()
+    ) -> WorkerRecord:
         """Note that this worker is there; repeated while it idles."""
         with self.db.write() as session:
             row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname)
-            row.hostname, row.hardware, row.seen_at = hostname, hardware, utc_now()
+            row.hostname, row.hardware, row.labels, row.seen_at = hostname, hardware, list(labels), utc_now()
             session.add(row)
             return views.worker_record(row, _runs_at_work(session).get(worker_id))
 
@@ -237,8 +246,10 @@ class Store:
         if not changes.run_ids:
             return
         with self.db.read() as session:
-            for row in session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))):
-                record = views.run_record(row)
+            rows = session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))).all()
+            places = queue.places(session, rows)
+            for row in rows:
+                record = views.run_record(row, places)
                 self._hub.publish(Message("run", record.model_dump_json(), row.experiment_id, row.id))
                 if row.id in changes.with_metrics:
                     data = f'{{"run_id":"{row.id}","experiment_id":"{row.experiment_id}","step":{row.step}}}'
@@ -266,6 +277,13 @@ def run_row(session: Session, run_id: str) -> RunRow:
     return row
 
 
+def worker_row(session: Session, worker_id: str) -> WorkerRow:
+    row = session.get(WorkerRow, worker_id)
+    if row is None:
+        raise NotFoundError(f"{worker_id[:80]!r} is no worker; register it with PUT /api/v1/workers/{{id}}")
+    return row
+
+
 def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     """In the order of `ExperimentSpec.expand`."""
     return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
@@ -286,7 +304,7 @@ def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
 
 
 def _runs_at_work(session: Session) -> dict[str, str]:
-    rows = session.exec(select(RunRow).where(col(RunRow.state).in_(views.ACTIVE)))
+    rows = session.exec(select(RunRow).where(col(RunRow.state).in_(ACTIVE)))
     return {row.worker_id: row.id for row in rows if row.worker_id is not None}
 
 

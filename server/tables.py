@@ -50,6 +50,7 @@ class RunRow(SQLModel, table=True):
     label: str
     seed: int
     state: str = Field(default=RunState.QUEUED.value, index=True)
+    priority: int = 0
     reason: str | None = None
     message: str | None = None
     attempt: int = 0
@@ -93,6 +94,7 @@ class WorkerRow(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     hostname: str
+    labels: list[str] = Field(default=[], sa_type=JSON)
     hardware: dict[str, Any] = Field(default={}, sa_type=JSON)
     registered_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     seen_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)

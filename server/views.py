@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from nat_core.records import AttemptRecord, ExperimentRecord, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.records import (
+    ACTIVE,
+    AttemptRecord,
+    ExperimentRecord,
+    RunDetail,
+    RunRecord,
+    RunState,
+    WorkerRecord,
+    actions_of,
+)
 from nat_core.spec import ExperimentSpec, RunSpec
 from server.tables import AttemptRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
-ExperimentState = Literal["queued", "running", "succeeded", "stopped", "failed"]
-ACTIVE = (RunState.RUNNING, RunState.STOPPING)
+ExperimentState = Literal["queued", "running", "paused", "succeeded", "stopped", "failed"]
+
+NOWHERE: Mapping[str, int] = {}
 
 
-def run_record(row: RunRow) -> RunRecord:
-    return RunRecord.model_validate(_run_fields(row))
+def run_record(row: RunRow, places: Mapping[str, int] = NOWHERE) -> RunRecord:
+    """`places` tells where in the queue the waiting runs are."""
+    return RunRecord.model_validate(_run_fields(row, places))
 
 
-def run_detail(row: RunRow, attempts: Sequence[AttemptRow]) -> RunDetail:
+def run_detail(row: RunRow, attempts: Sequence[AttemptRow], places: Mapping[str, int] = NOWHERE) -> RunDetail:
     records = [AttemptRecord.model_validate(attempt.model_dump()) for attempt in attempts]
     spec = RunSpec.model_validate(row.spec)
-    return RunDetail.model_validate({**_run_fields(row), "spec": spec, "attempts": records})
+    return RunDetail.model_validate({**_run_fields(row, places), "spec": spec, "attempts": records})
 
 
-def experiment_record(row: ExperimentRow, runs: Sequence[RunRow]) -> ExperimentRecord:
+def experiment_record(
+    row: ExperimentRow, runs: Sequence[RunRow], places: Mapping[str, int] = NOWHERE
+) -> ExperimentRecord:
     return ExperimentRecord(
         id=row.id,
         name=row.name,
@@ -34,7 +47,7 @@ def experiment_record(row: ExperimentRow, runs: Sequence[RunRow]) -> ExperimentR
         archived=row.archived,
         created_at=row.created_at,
         spec=ExperimentSpec.model_validate(row.spec),
-        runs=[run_record(run) for run in runs],
+        runs=[run_record(run, places) for run in runs],
     )
 
 
@@ -43,12 +56,14 @@ def worker_record(row: WorkerRow, run_id: str | None) -> WorkerRecord:
 
 
 def experiment_state(states: Sequence[RunState]) -> ExperimentState:
-    """`running` from the first run's start to the last one's end; then the worst of the ends."""
+    """`running` from the first run's start to the last one's end, unless what is left is paused; then the worst end."""
     kinds = set(states)
     if kinds == {RunState.QUEUED}:
         return "queued"
     if kinds & {RunState.QUEUED, *ACTIVE}:
         return "running"
+    if RunState.PAUSED in kinds:
+        return "paused"
     if RunState.FAILED in kinds:
         return "failed"
     return "stopped" if RunState.STOPPED in kinds or not kinds else "succeeded"
@@ -62,5 +77,10 @@ def eta_s(row: RunRow, now: datetime) -> float | None:
     return (now - row.claimed_at).total_seconds() / done * max(0, row.steps - row.step)
 
 
-def _run_fields(row: RunRow) -> dict[str, Any]:
-    return {**row.model_dump(exclude={"spec"}), "eta_s": eta_s(row, utc_now())}
+def _run_fields(row: RunRow, places: Mapping[str, int]) -> dict[str, Any]:
+    derived = {
+        "eta_s": eta_s(row, utc_now()),
+        "actions": actions_of(RunState(row.state)),
+        "queue_position": places.get(row.id),
+    }
+    return {**row.model_dump(exclude={"spec"}), **derived}

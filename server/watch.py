@@ -47,7 +47,7 @@ class Watch:
             self._life.be_patient()
         for run_id in self._life.end_leases(self._lease_s):
             log.warning("%s was taken from its worker: no heartbeat for %g s", run_id, self._lease_s)
-        waiting = self._life.queued()
+        waiting = self._life.that_can_start()
         if waiting and (at_start or self._broker.waiting() == 0):
             for run_id in waiting:
                 self._broker.send(run_id)

@@ -19,6 +19,8 @@ class Badge:
 _STATES = {
     "queued": Badge("mute", "clock", "queued"),
     "running": Badge("run", "play", "running"),
+    "pausing": Badge("warn", "dash", "pausing"),
+    "paused": Badge("warn", "dash", "paused"),
     "stopping": Badge("warn", "square", "stopping"),
     "stopped": Badge("mute", "square", "stopped"),
     "succeeded": Badge("good", "check", "succeeded"),

@@ -31,7 +31,7 @@ TILE_KEYS = (
     "timing_s/forward_backward",
     "perf/peak_memory_gib",
 )
-_ACTIVE = (RunState.QUEUED, RunState.RUNNING, RunState.STOPPING)
+_ACTIVE = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSING, RunState.STOPPING)
 
 
 @dataclass(frozen=True)

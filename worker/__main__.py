@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -22,12 +23,17 @@ from redis.retry import Retry
 from worker import app, hardware
 from worker.client import ServerClient
 from worker.errors import RefusedError, ServerAwayError, WorkerError
+from worker.gpus import Gpus, leasable
 from worker.identity import take_identity
 from worker.settings import WorkerSettings, without_password
+from worker.slots import run_slots
 from worker.supervisor import Supervisor
 from worker.trainer import TRAINER
 
 log = logging.getLogger("worker")
+
+Described = tuple[str, str, dict[str, Any], Sequence[str]]
+"""What a worker registers with: its id, host, hardware and labels."""
 
 _SERVER_WAIT_S = 60.0
 _REGISTER_S = 10.0
@@ -41,18 +47,26 @@ def main(trainer: Sequence[str] = TRAINER) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Celery takes the signals over
     try:
         settings = WorkerSettings.from_env()
+        machine = hardware.report()
+        found = leasable([gpu["index"] for gpu in machine["gpus"]], os.environ.get("CUDA_VISIBLE_DEVICES"))
+        machine["gpus"] = [gpu for gpu in machine["gpus"] if gpu["index"] in found]
+        slots = settings.slots or max(1, len(found))
+        if slots > 1:
+            return run_slots(slots, [sys.executable, *sys.orig_argv[1:]], os.environ | {"NATLAB_WORKER_SLOTS": "1"})
         connection = connect(settings)
         hostname = socket.gethostname()
         worker_id = take_identity(settings.home, hostname)
         client = ServerClient(settings.server_url, settings.token)
-        described = (worker_id, hostname, hardware.report())
+        described = (worker_id, hostname, machine, settings.labels)
         register(client, described)
     except WorkerError as error:
         print(f"natlab worker: {error.message}", file=sys.stderr)
         return 2
     leaving = threading.Event()
     threading.Thread(target=keep_registered, args=(client, described, leaving), daemon=True).start()
-    supervisor = Supervisor(settings, client, connection, worker_id, leaving, trainer)
+    supervisor = Supervisor(
+        settings, client, connection, worker_id, leaving, trainer, Gpus(settings.home, hostname, found)
+    )
     print(f"natlab worker {worker_id} takes runs from {settings.server_url}", flush=True)
     return app.serve(app.make_app(settings.redis_url, supervisor), leaving)
 
@@ -75,7 +89,7 @@ def connect(settings: WorkerSettings) -> redis.Redis:
     return connection
 
 
-def register(client: ServerClient, described: tuple[str, str, dict[str, Any]]) -> None:
+def register(client: ServerClient, described: Described) -> None:
     """Make this worker known, waiting for a server that is only just starting."""
     began = time.monotonic()
     waiting = False
@@ -91,7 +105,7 @@ def register(client: ServerClient, described: tuple[str, str, dict[str, Any]]) -
         time.sleep(0.5)
 
 
-def keep_registered(client: ServerClient, described: tuple[str, str, dict[str, Any]], leaving: threading.Event) -> None:
+def keep_registered(client: ServerClient, described: Described, leaving: threading.Event) -> None:
     """Tell the server now and then that this worker is still there."""
     while not leaving.wait(_REGISTER_S):
         try:

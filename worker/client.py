@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +13,16 @@ from nat_core.records import Problem
 from worker.errors import RefusedError, ServerAwayError
 
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
+Desired = Literal["run", "pause", "stop", "kill"]
 
 
 @dataclass(frozen=True)
 class Claimed:
     """A run that is ours: the fencing token of every later call, and the spec as JSON."""
 
+    run_id: str
     attempt: int
+    gpus: int
     spec: dict[str, Any]
 
 
@@ -26,7 +30,7 @@ class Claimed:
 class Orders:
     """What a heartbeat brought back."""
 
-    stop: bool
+    desired: Desired
     last_seq: int
     earlier: dict[int, int]
     """By earlier attempt, the last event that the server has."""
@@ -43,17 +47,19 @@ class ServerClient:
             base_url=f"{url}/api/v1", headers=headers, timeout=5.0, transport=transport, trust_env=False
         )
 
-    def register(self, worker_id: str, hostname: str, hardware: dict[str, Any]) -> None:
-        self._call("PUT", f"/workers/{worker_id}", {"hostname": hostname, "hardware": hardware})
+    def register(self, worker_id: str, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()) -> None:
+        body = {"hostname": hostname, "hardware": hardware, "labels": list(labels)}
+        self._call("PUT", f"/workers/{worker_id}", body)
 
-    def claim(self, run_id: str, worker_id: str) -> Claimed:
-        answer = self._call("POST", f"/runs/{run_id}/claim", {"worker_id": worker_id})
-        return Claimed(attempt=answer["attempt"], spec=answer["spec"])
+    def claim_next(self, worker_id: str, free_gpus: int) -> Claimed | None:
+        """The next run that fits this worker; None when there is none."""
+        answer = self._call("POST", f"/workers/{worker_id}/claim", {"free_gpus": free_gpus})
+        return None if answer is None else Claimed(**answer)
 
     def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
         answer = self._call("POST", f"/runs/{run_id}/heartbeat", {"attempt": attempt, "step": step})
         earlier = {int(attempt): stored for attempt, stored in answer["earlier"].items()}
-        return Orders(stop=answer["desired"] == "stop", last_seq=answer["last_seq"], earlier=earlier)
+        return Orders(desired=answer["desired"], last_seq=answer["last_seq"], earlier=earlier)
 
     def finish(self, run_id: str, attempt: int, outcome: Outcome, reason: str | None, message: str | None) -> None:
         body = {"attempt": attempt, "outcome": outcome, "reason": reason, "message": message}

@@ -19,12 +19,15 @@ class WorkerSettings:
     redis_url: str
     server_url: str = "http://127.0.0.1:8300"
     token: str | None = field(default=None, repr=False)
+    labels: tuple[str, ...] = ()  # what runs may ask for by `resources.worker_label`
+    slots: int | None = None  # worker processes; as many as GPUs when not set
     heartbeat_s: float = 2.0
     tail_s: float = 0.25
     resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
     folder_wait_s: float = 15.0  # for an earlier trainer to let go of the run's folder
-    stop_grace_s: float = 120.0  # a stopped trainer finishes its step and writes a checkpoint
+    stop_grace_s: float = 120.0  # a trainer that is to stop or pause ends its forward pass and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go
+    hang_s: float = 1800.0  # a trainer without any progress for so long is ended
 
     @property
     def runs(self) -> Path:
@@ -54,8 +57,12 @@ class WorkerSettings:
             redis_url=redis_url,
             server_url=server_url.rstrip("/"),
             token=_token(env),
+            labels=tuple(label.strip() for label in env.get("NATLAB_LABELS", "").split(",") if label.strip()),
+            slots=_slots(env.get("NATLAB_WORKER_SLOTS") or ""),
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
+            stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
+            hang_s=_seconds("NATLAB_HANG_S", env.get("NATLAB_HANG_S") or "1800"),
             shutdown_grace_s=_seconds("NATLAB_SHUTDOWN_GRACE_S", env.get("NATLAB_SHUTDOWN_GRACE_S") or "5"),
         )
 
@@ -77,6 +84,14 @@ def _seconds(name: str, text: str) -> float:
     if not 0 < value < 1e6:
         raise WorkerError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
     return value
+
+
+def _slots(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise WorkerError(f"NATLAB_WORKER_SLOTS is {text!r}, but it is a whole number from 1 to 64; correct it")
+    return int(text)
 
 
 def _token(env: Mapping[str, str]) -> str | None:

@@ -10,9 +10,11 @@ from typing import TypeVar
 
 import redis
 
-from worker.client import Claimed, ServerClient
+from worker.client import Claimed, Desired, ServerClient
 from worker.errors import FolderTakenError, RefusedError, ServerAwayError
 from worker.folder import RunFolder
+from worker.gpus import Gpus, Lease
+from worker.progress import Progress
 from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
 from worker.tail import EventTail
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _STORED_WAIT_S = 120.0  # for the server to store the last events, before the run is called finished
 _LEAVING_STORED_WAIT_S = 10.0  # the same, at most, when the worker was told to go
+_KILLED_STORED_WAIT_S = 2.0  # the same when the run is to be gone at once
 _FAREWELL_S = 0.5  # from a trainer's last event to its exit
 _RETRY_S = 1.0
 T = TypeVar("T")
@@ -38,6 +41,7 @@ class Supervisor:
         worker_id: str,
         leaving: threading.Event,
         argv: Sequence[str] = TRAINER,
+        gpus: Gpus | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -45,18 +49,25 @@ class Supervisor:
         self._worker_id = worker_id
         self._leaving = leaving
         self._argv = argv
+        self._gpus = gpus or Gpus(settings.home, "")
 
     def run(self, run_id: str) -> None:
-        """Claim the run, train it, and say how it ended; a run that somebody else has is left alone."""
-        claimed = self._claim(run_id)
-        if claimed is None:
-            return
-        log.info("%s: attempt %d begins", run_id, claimed.attempt)
-        ending = self._attempt(run_id, claimed)
-        if ending is not None:
-            self._finish(run_id, claimed.attempt, ending)
+        """A run waits: claim the next one that fits this worker, train it, and say how it ended.
 
-    def _attempt(self, run_id: str, claimed: Claimed) -> Ending | None:
+        That need not be the run that was rung for: the server knows the queue.
+        """
+        with self._gpus.lease_free() as lease:
+            claimed = self._claim(len(lease))
+            if claimed is None:
+                log.info("%s: left alone: nothing that waits fits this worker", run_id)
+                return
+            lease.keep(claimed.gpus)
+            log.info("%s: attempt %d begins", claimed.run_id, claimed.attempt)
+            ending = self._attempt(claimed.run_id, claimed, lease)
+            if ending is not None:
+                self._finish(claimed.run_id, claimed.attempt, ending)
+
+    def _attempt(self, run_id: str, claimed: Claimed, lease: Lease) -> Ending | None:
         """Train in the run's folder; how it ended, or None if the attempt is no longer ours."""
         path = self._settings.runs / run_id
         try:
@@ -66,7 +77,7 @@ class Supervisor:
         except OSError as error:
             return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
         try:
-            trainer = TrainerProcess(self._argv, folder)
+            trainer = TrainerProcess(self._argv, folder, lease)
         except OSError as error:
             return Ending("failed", "disk", f"no trainer could be started in {path} ({error}); free or repair it")
         finally:
@@ -82,16 +93,14 @@ class Supervisor:
         relay = EventRelay(tail, self._redis, run_id, attempt, patience_s, earlier)
         left_behind = {number: folder.events_of(number) for number in earlier}
         backfill = Backfill(left_behind, self._redis, run_id, patience_s)
-        return _Watch(self._settings, self._client, run_id, attempt, trainer, relay, backfill, self._leaving)
+        progress = Progress(folder.path / "events.jsonl")
+        return _Watch(self._settings, self._client, run_id, attempt, trainer, relay, backfill, progress, self._leaving)
 
-    def _claim(self, run_id: str) -> Claimed | None:
-        def claim() -> Claimed:
-            return self._client.claim(run_id, self._worker_id)
-
+    def _claim(self, free_gpus: int) -> Claimed | None:
         try:
-            return self._insist(claim, patience_s=0)
+            return self._insist(lambda: self._client.claim_next(self._worker_id, free_gpus), patience_s=0)
         except RefusedError as refusal:
-            log.info("%s: left alone: %s", run_id, refusal.message)
+            log.warning("no run can be claimed: %s", refusal.message)
         return None
 
     def _finish(self, run_id: str, attempt: int, ending: Ending) -> None:
@@ -134,6 +143,7 @@ class _Watch:
         trainer: TrainerProcess,
         relay: EventRelay,
         backfill: Backfill,
+        progress: Progress,
         leaving: threading.Event,
     ) -> None:
         self._settings = settings
@@ -144,23 +154,27 @@ class _Watch:
         self._relay = relay
         self._backfill = backfill
         self._leaving = leaving
+        self._progress = progress
         self._next_beat = 0.0
         self._kill_at: float | None = None
         self._bury_at: float | None = None
-        self._stop_ordered = False
+        self._desired: Desired = "run"
         self._evicted = False
+        self._hung = False
 
     def until_the_end(self) -> Ending | None:
         """Relay events and obey orders while the trainer lives. None if the attempt is no longer ours."""
         while not self._trainer.ended():
             self._pump()
             self._beat_if_due()
-            if self._evicted:
+            if self._evicted or self._desired == "kill":
                 self._trainer.kill()
             elif self._relay.ended is not None:
                 self._cut_the_farewell()
-            elif self._stop_ordered or self._leaving.is_set():
+            elif self._desired != "run" or self._leaving.is_set():
                 self._bring_to_stop()
+            else:
+                self._end_if_hung()
             time.sleep(self._settings.tail_s)
         self._hand_over_the_rest()
         return None if self._evicted else self._ending()
@@ -182,7 +196,7 @@ class _Watch:
             log.warning("%s: the trainer is ended: %s", self._run_id, refusal.message)
             self._evicted = True
         else:
-            self._stop_ordered = self._stop_ordered or orders.stop
+            self._desired = orders.desired
             self._relay.confirm(orders.last_seq)
             self._backfill.confirm(orders.earlier)
         self._next_beat = time.monotonic() + self._settings.heartbeat_s
@@ -199,6 +213,12 @@ class _Watch:
             log.warning("%s: the trainer did not stop in time and is killed", self._run_id)
             self._trainer.kill()
 
+    def _end_if_hung(self) -> None:
+        if self._progress.age_s() > self._settings.hang_s:
+            log.warning("%s: the trainer hangs and is killed", self._run_id)
+            self._hung = True
+            self._trainer.kill()
+
     def _cut_the_farewell(self) -> None:
         """After its last event a trainer only takes itself apart, which with torch can last for seconds."""
         now = time.monotonic()
@@ -208,27 +228,36 @@ class _Watch:
 
     def _hand_over_the_rest(self) -> None:
         """Until the server has stored every event, so that a finished run is a complete one."""
-        leaving_wait_s = min(self._settings.shutdown_grace_s / 2, _LEAVING_STORED_WAIT_S)
-        wait_s = leaving_wait_s if self._leaving.is_set() else _STORED_WAIT_S
-        give_up_at = time.monotonic() + wait_s
+        began = time.monotonic()
         while not self._evicted:
             self._pump()
             self._next_beat = 0.0
             self._beat_if_due()
-            if (self._relay.all_stored and self._backfill.all_stored) or time.monotonic() >= give_up_at:
+            waited_s = time.monotonic() - began
+            if (self._relay.all_stored and self._backfill.all_stored) or waited_s >= self._stored_wait_s():
                 return
             time.sleep(self._settings.tail_s)
+
+    def _stored_wait_s(self) -> float:
+        if self._desired == "kill":
+            return _KILLED_STORED_WAIT_S
+        if self._leaving.is_set():
+            return min(self._settings.shutdown_grace_s / 2, _LEAVING_STORED_WAIT_S)
+        return _STORED_WAIT_S
 
     def _ending(self) -> Ending:
         ending = self._trainer.ending(self._relay.ended)
         if ending.outcome == "succeeded":
             return ending
         was_killed = ending.outcome == "lost" and ending.reason == "killed"
-        if self._stop_ordered:
+        if self._hung and was_killed:
+            message = f"the trainer made no progress for {self._settings.hang_s:g} s (NATLAB_HANG_S) and was killed"
+            return Ending("lost", "hung", message)
+        if self._desired in ("pause", "stop"):
             if was_killed:
                 message = f"it did not end within {self._settings.stop_grace_s:g} s of being asked and was killed"
                 return Ending("stopped", "killed", message)
             return ending
-        if self._leaving.is_set() and (ending.outcome == "stopped" or was_killed):
+        if self._desired == "run" and self._leaving.is_set() and (ending.outcome == "stopped" or was_killed):
             return Ending("handed_back", "worker_left", "its worker was told to end while it ran")
         return ending

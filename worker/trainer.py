@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from nat_core.events import StateEvent
 from worker.client import Outcome
 from worker.folder import RunFolder
+from worker.gpus import Lease
 
 TRAINER = (sys.executable, "-m", "nat_core")
 _EXIT_STOPPED = 3
+_EXIT_DISK = 4
 _SECRETS = ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE", "NATLAB_REDIS_URL")
 _LAST_BYTES = 4096
 _LAST_LINES = 5
@@ -34,10 +36,10 @@ class TrainerProcess:
     """A trainer in a session of its own, bound to this worker.
 
     It holds the read end of a pipe that closes when this worker is gone, whatever killed it; the
-    trainer ends itself then. It also holds the lock of its folder, as long as it lives.
+    trainer ends itself then. It also holds the locks of its folder and its GPUs, as long as it lives.
     """
 
-    def __init__(self, argv: Sequence[str], folder: RunFolder) -> None:
+    def __init__(self, argv: Sequence[str], folder: RunFolder, lease: Lease) -> None:
         self._log = folder.path / "trainer.log"
         environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         with self._log.open("ab") as printed:
@@ -47,8 +49,8 @@ class TrainerProcess:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=environment,
-                pass_fds=(folder.lock,),
+                env=environment | lease.environment,
+                pass_fds=(folder.lock, *lease.locks),
             )
         folder.name_holder(self.pid)
 
@@ -69,7 +71,7 @@ class TrainerProcess:
         return True
 
     def stop(self) -> None:
-        """Ask it to finish its step, write a checkpoint and end."""
+        """Ask it to write a checkpoint and end."""
         if self._process.returncode is None:
             self._process.terminate()
 
@@ -87,6 +89,8 @@ class TrainerProcess:
             return Ending("succeeded")
         if code == _EXIT_STOPPED:
             return Ending("stopped")
+        if code == _EXIT_DISK:  # which had no room for its last event either
+            return Ending("failed", "disk", f"the disk took no more{self._last_words()}")
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             reason = "killed" if name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP") else "crashed"

@@ -190,7 +190,13 @@ class EvaluationSpec(Section):
 class CheckpointSpec(Section):
     """When the run's weights and optimizer are saved."""
 
-    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 saves only at the end or on stop.")
+    every: int = Field(0, ge=0, description="Steps between checkpoints; 0 for none but those by time and at the end.")
+    every_s: float = Field(
+        600.0,
+        ge=0,
+        le=1e6,
+        description="Seconds after which a step ends with a checkpoint too, the most a lost run loses; 0 for none.",
+    )
     keep: int = Field(2, ge=1, le=100, description="Newest checkpoints kept.")
 
 
@@ -198,6 +204,12 @@ class ResourcesSpec(Section):
     """What the update step may use."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU when there is one.")
+    gpus: int | None = Field(
+        None, ge=0, le=64, description="GPUs leased for the run; not set: one where the worker has any, else none."
+    )
+    worker_label: str | None = Field(
+        None, min_length=1, max_length=100, description="Only workers with this label (`NATLAB_LABELS`) take the run."
+    )
     num_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads for torch; all cores when not set.")
     max_tokens_per_microbatch: int = Field(
         8192,
@@ -218,6 +230,14 @@ class ResourcesSpec(Section):
     num_logged_samples: int = Field(
         4, ge=0, le=64, description="Completions logged with their selection at each evaluation."
     )
+
+    @model_validator(mode="after")
+    def _gpus_fit_the_device(self) -> ResourcesSpec:
+        if self.device == "cpu" and self.gpus:
+            raise ValueError(f"resources.gpus is {self.gpus}, but resources.device is cpu; set one of them to fit")
+        if self.device == "cuda" and self.gpus == 0:
+            raise ValueError("resources.gpus is 0, but resources.device is cuda; set one of them to fit")
+        return self
 
 
 register_union_tags(("demo_arithmetic", "jsonl"))

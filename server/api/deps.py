@@ -42,6 +42,7 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Most items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=40, description="`next_cursor` of the page before.")]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=20)]
 Notes = Annotated[str, Field(max_length=20_000)]
+Priority = Annotated[int, Field(ge=-1000, le=1000, description="Runs with a higher one start first.")]
 MAX_INTEGER = 2**53
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response, status
+from fastapi import APIRouter, Query, Response, status
 from pydantic import Field
 
 from nat_core.comparison import Comparison
@@ -38,11 +38,17 @@ class ExperimentEdit(Body):
     status_code=status.HTTP_201_CREATED,
     responses={503: {"model": Problem, "description": "Redis cannot be reached; nothing was stored."}},
 )
-def launch(spec: ExperimentSpec, response: Response, store: StoreDep, broker: BrokerDep) -> ExperimentRecord:
+def launch(
+    spec: ExperimentSpec,
+    response: Response,
+    store: StoreDep,
+    broker: BrokerDep,
+    priority: Annotated[int, Query(ge=-1000, le=1000, description="Runs with a higher one start first.")] = 0,
+) -> ExperimentRecord:
     """Store an experiment and queue its runs."""
     check_experiment(spec)
     broker.check()
-    record = store.create_experiment(spec, announce=broker.send)
+    record = store.create_experiment(spec, announce=broker.send, priority=priority)
     response.headers["Location"] = f"/api/v1/experiments/{record.id}"
     return record
 

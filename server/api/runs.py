@@ -12,9 +12,10 @@ from pydantic import Field
 from nat_core.events import AnyEvent
 from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
 from nat_core.spec import RunSpec
-from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, Priority, StoreDep, Tags
+from server.broker import Broker
 from server.errors import BrokerUnavailableError
-from server.life import Outcome
+from server.life import Desired, Outcome
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -27,6 +28,7 @@ class RunEdit(Body):
 
     tags: Tags = []
     notes: Notes = ""
+    priority: Priority = 0
 
 
 class Claim(Body):
@@ -36,7 +38,9 @@ class Claim(Body):
 class Claimed(Body):
     """The run is the worker's; `attempt` goes with every later call."""
 
+    run_id: str
     attempt: int
+    gpus: int = Field(description="How many GPUs to lease for it.")
     spec: RunSpec
 
 
@@ -46,7 +50,7 @@ class Heartbeat(Body):
 
 
 class HeartbeatReply(Body):
-    desired: Literal["run", "stop"]
+    desired: Desired = Field(description="`pause` and `stop`: save a checkpoint and end; `kill`: end now.")
     last_seq: int = Field(description="The event up to which none is missing here; resend from the next one.")
     earlier: dict[int, int] = Field(description="The same for the run's earlier attempts.")
 
@@ -77,7 +81,7 @@ def get_run(run_id: str, store: StoreDep) -> RunDetail:
 
 @router.patch("/{run_id}")
 def edit_run(run_id: str, edit: RunEdit, store: StoreDep) -> RunRecord:
-    """Change tags or notes."""
+    """Change tags, notes or its priority in the queue."""
     return store.edit_run(run_id, **edit.model_dump(exclude_unset=True))
 
 
@@ -100,8 +104,28 @@ def unarchive_run(run_id: str, store: StoreDep) -> RunRecord:
 
 @router.post("/{run_id}/stop", status_code=status.HTTP_202_ACCEPTED)
 def stop_run(run_id: str, life: LifeDep) -> RunRecord:
-    """Ask the run to end: at once if it waits, else after the step it is in, with a checkpoint."""
-    return life.stop(run_id)
+    """Ask the run to end: at once if it waits, else with a checkpoint; the step it is in is thrown away."""
+    return life.act(run_id, "stop")
+
+
+@router.post("/{run_id}/pause", status_code=status.HTTP_202_ACCEPTED)
+def pause_run(run_id: str, life: LifeDep) -> RunRecord:
+    """Ask the run to save a checkpoint and free its worker until it is resumed."""
+    return life.act(run_id, "pause")
+
+
+@router.post("/{run_id}/resume", status_code=status.HTTP_202_ACCEPTED)
+def resume_run(run_id: str, life: LifeDep, broker: BrokerDep) -> RunRecord:
+    """Queue a paused run again; it goes on from its checkpoint exactly."""
+    run = life.act(run_id, "resume")
+    ring(broker, run)
+    return run
+
+
+@router.post("/{run_id}/kill", status_code=status.HTTP_202_ACCEPTED)
+def kill_run(run_id: str, life: LifeDep) -> RunRecord:
+    """End the run within ten seconds, without a checkpoint; it has failed with reason `killed`."""
+    return life.act(run_id, "kill")
 
 
 # --- what it reported -----------------------------------------------------------------------------
@@ -142,8 +166,7 @@ def run_logs(run_id: str, store: StoreDep) -> PlainTextResponse:
 @router.post("/{run_id}/claim")
 def claim_run(run_id: str, claim: Claim, life: LifeDep) -> Claimed:
     """Take a queued run; 409 when somebody else has it."""
-    attempt, spec = life.claim(run_id, claim.worker_id)
-    return Claimed(attempt=attempt, spec=spec)
+    return Claimed(**vars(life.claim(run_id, claim.worker_id)))
 
 
 @router.post("/{run_id}/heartbeat")
@@ -157,10 +180,15 @@ def beat(run_id: str, heartbeat: Heartbeat, life: LifeDep) -> HeartbeatReply:
 def finish_run(run_id: str, finish: Finish, life: LifeDep, broker: BrokerDep) -> RunRecord:
     """Say how the attempt ended. After `lost` and `handed_back` the run waits for a worker again."""
     run = life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message)
+    ring(broker, run)
+    return run
+
+
+def ring(broker: Broker, run: RunRecord) -> None:
+    """Call for a worker, if the run waits for one."""
     if run.state == RunState.QUEUED:
         with contextlib.suppress(BrokerUnavailableError):  # then the watch rings once Redis is back
-            broker.send(run_id)
-    return run
+            broker.send(run.id)
 
 
 def split(names: str) -> list[str]:

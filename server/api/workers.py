@@ -8,14 +8,24 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 
 from nat_core.records import WorkerRecord
-from server.api.deps import Body, StoreDep
+from server.api.deps import Body, LifeDep, StoreDep
+from server.api.runs import Claimed
 
 router = APIRouter(prefix="/workers", tags=["workers"])
+
+
+WorkerId = Annotated[str, Path(max_length=200)]
+Label = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Registration(Body):
     hostname: str = Field(min_length=1, max_length=255)
     hardware: dict[str, Any] = {}
+    labels: Annotated[list[Label], Field(max_length=50)] = []
+
+
+class Offer(Body):
+    free_gpus: int = Field(0, ge=0, le=1024, description="GPUs of this worker's machine that nobody holds.")
 
 
 @router.get("")
@@ -25,8 +35,13 @@ def list_workers(store: StoreDep) -> list[WorkerRecord]:
 
 
 @router.put("/{worker_id}")
-def register(
-    worker_id: Annotated[str, Path(max_length=200)], registration: Registration, store: StoreDep
-) -> WorkerRecord:
+def register(worker_id: WorkerId, registration: Registration, store: StoreDep) -> WorkerRecord:
     """Note that this worker is there."""
-    return store.register_worker(worker_id, registration.hostname, registration.hardware)
+    return store.register_worker(worker_id, registration.hostname, registration.hardware, registration.labels)
+
+
+@router.post("/{worker_id}/claim")
+def claim_next(worker_id: WorkerId, offer: Offer, life: LifeDep) -> Claimed | None:
+    """Take the next run in the queue that fits this worker; null when there is none."""
+    given = life.claim_next(worker_id, offer.free_gpus)
+    return None if given is None else Claimed(**vars(given))

@@ -78,6 +78,14 @@ def test_comparison_and_stop_ask_for_the_thing_named() -> None:
         assert lab.stop("run-1").state == RunState.STOPPING
 
 
+def test_each_action_is_a_sub_path() -> None:
+    becomes = {"stop": "stopping", "pause": "pausing", "resume": "queued", "kill": "stopping"}
+    routes = {f"POST /api/v1/runs/run-1/{action}": (202, a_run(0, state=state)) for action, state in becomes.items()}
+    with answering(routes) as table, NatLab(table.url) as lab:
+        for action, state in becomes.items():
+            assert getattr(lab, action)("run-1").state == state
+
+
 def test_metrics_sends_only_what_was_given() -> None:
     series = [{"run_id": "run-1", "key": "reward", "x": [1, 2], "y": [0.5, None]}]
     with answering({"GET /api/v1/metrics": (200, series)}) as table, NatLab(table.url) as lab:

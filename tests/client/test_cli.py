@@ -29,8 +29,15 @@ def test_launch_sends_the_file_with_its_changed_fields(
         monkeypatch.setenv("NATLAB_URL", table.url)
         assert run(["launch", str(experiment_file), "--set", "base.steps=7", "--set", "seeds=[0, 1]"]) == 0
     assert table.asked[0].body["base"]["steps"] == 7
-    assert table.asked[0].body["seeds"] == [0, 1]
+    assert table.asked[0].body["seeds"] == [0, 1] and "priority" not in table.asked[0].path
     assert f"{table.url}/experiments/exp-0000000000" in capsys.readouterr().out
+
+
+def test_launch_can_jump_the_queue(experiment_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering({"POST /api/v1/experiments": (201, an_experiment())}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["launch", str(experiment_file), "--priority", "7"]) == 0
+    assert table.asked[0].path == "/api/v1/experiments?priority=7"
 
 
 def test_launch_as_json_prints_the_record_alone(
@@ -125,6 +132,18 @@ def test_an_api_error_is_its_sentence_with_status_2_and_an_absent_broker_status_
         assert capsys.readouterr().err == "Redis cannot be reached; start it\n"
 
 
+@pytest.mark.parametrize(
+    ("action", "state"), [("stop", "stopping"), ("pause", "pausing"), ("resume", "queued"), ("kill", "stopping")]
+)
+def test_actions_say_what_the_run_is_now(
+    action: str, state: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({f"POST /api/v1/runs/run-1/{action}": (202, a_run(1, state=state))}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run([action, "run-1"]) == 0
+    assert capsys.readouterr().out == f"run-0000000001 is {state}.\n"
+
+
 def test_compare_prints_the_table_and_the_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,5 +209,6 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
 def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     printed = capsys.readouterr().out
-    for command in ("up", "demo", "train", "launch", "ls", "stop", "compare", "server", "worker", "workers", "version"):
+    commands = ("up", "demo", "train", "launch", "ls", "compare", "server", "worker", "workers", "version")
+    for command in (*commands, "stop", "pause", "resume", "kill"):
         assert f"\n  {command} " in printed

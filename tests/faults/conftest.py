@@ -13,13 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.support import processes_of
-from tests.faults.stack import BASE, BUDGET, ROOT, Stack
+from tests.faults.stack import BASE, BUDGET, LEASE_S, ROOT, Stack
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def lease_s() -> float:
+    return LEASE_S
+
+
+@pytest.fixture
+def stack(tmp_path: Path, lease_s: float) -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="nl") as short:  # a socket's path has 108 bytes at most
-        stack = Stack(tmp_path, Path(short) / "v.sock")
+        stack = Stack(tmp_path, Path(short) / "v.sock", lease_s)
         try:
             yield stack
             assert stack.trainers() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,12 +36,13 @@ BUDGET = {"selector": "rpc", "fraction": 0.5}
 
 
 class Stack:
-    """Valkey, a server and a worker, each a process of its own; all of them go at the end."""
+    """Valkey, a server and workers, each a process of its own; all of them go at the end."""
 
-    def __init__(self, folder: Path, socket: Path) -> None:
+    def __init__(self, folder: Path, socket: Path, lease_s: float = LEASE_S) -> None:
         self.home = folder / "home"
         self.logs = folder / "logs"
         self.logs.mkdir()
+        self.socket = socket
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.mark = folder / "mark"
         self.env = os.environ | {
@@ -48,34 +50,48 @@ class Stack:
             "NATLAB_PORT": str(port),
             "NATLAB_REDIS_URL": f"unix://{socket}",
             "NATLAB_SERVER_URL": self.url,
-            "NATLAB_LEASE_S": f"{LEASE_S:g}",
+            "NATLAB_LEASE_S": f"{lease_s:g}",
             "NATLAB_HEARTBEAT_S": "0.2",
             "FAULT_MARK": str(self.mark),
             "PYTHONPATH": f"{SEAM}{os.pathsep}{ROOT}",
         }
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self.http = httpx.Client(base_url=self.url, timeout=20)
         self.api = Api(self.http)
         self.redis = redis.Redis(unix_socket_path=str(socket), decode_responses=True)
-        options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(self.logs)]
-        self._spawn("valkey", [str(VALKEY), *options])
-        wait_until(self._pings)
-        self._spawn("server", [sys.executable, "-m", "server"])
-        wait_until(self._is_ready, 30)
+        self.start_valkey()
+        self.start_server()
 
     # --- its parts --------------------------------------------------------------------------------
 
-    def start_worker(self, program: Sequence[str] = ("-m", "worker"), **variables: str) -> None:
-        """A worker that takes runs; `program` is what its Python runs."""
-        self._spawn("worker", [sys.executable, *program], **variables)
+    def start_valkey(self) -> None:
+        """An empty one: what an earlier one held is gone."""
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.logs)]
+        self._spawn("valkey", [str(VALKEY), *options])
+        wait_until(self._pings)
 
-    def _spawn(self, name: str, argv: Sequence[str], **variables: str) -> subprocess.Popen[bytes]:
+    def start_server(self) -> None:
+        self._spawn("server", [sys.executable, "-m", "server"])
+        wait_until(self._is_ready, 30)
+
+    def start_worker(self, program: Sequence[str] = ("-m", "worker"), name: str = "worker", **variables: str) -> None:
+        """A worker that takes runs; `program` is what its Python runs."""
+        self._spawn(name, [sys.executable, *program], **variables)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a part; after SIGKILL it is gone when this returns."""
+        self.parts[name].send_signal(number)
+        if number == signal.SIGKILL:
+            self.parts[name].wait(20)
+
+    def log(self, name: str) -> str:
+        return (self.logs / f"{name}.log").read_text()
+
+    def _spawn(self, name: str, argv: Sequence[str], **variables: str) -> None:
         with (self.logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+            self.parts[name] = subprocess.Popen(
                 argv, env=self.env | variables, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        self.processes.append(process)
-        return process
 
     def _pings(self) -> bool:
         with contextlib.suppress(redis.RedisError, OSError):
@@ -109,7 +125,26 @@ class Stack:
 
     def wait_for_fault(self) -> None:
         """Until the trainer has come to the place that FAULT names."""
-        wait_until(self.mark.exists, 40)
+        wait_until(self.mark.exists, 60)
+
+    def trainer(self) -> int:
+        """The process number of the only trainer."""
+        (pid,) = [int(line.split()[0]) for line in self.trainers()]
+        return pid
+
+    def go_on(self, once_asked_to_end: bool = False) -> None:
+        """Let a trainer that stopped itself at the place run on."""
+        pid = self.trainer()
+        if once_asked_to_end:
+            wait_until(lambda: signal.SIGTERM in pending_signals(pid))
+        os.kill(pid, signal.SIGCONT)
+
+    def wait_for_the_end_of_training(self, run_id: str) -> None:
+        """Until the trainer has written its last event, whoever may have heard of it."""
+        wait_until(lambda: '"phase":"ended"' in (self.folder(run_id) / "events.jsonl").read_text(), 60)
+
+    def act(self, run_id: str, action: str) -> Any:
+        return self.api.call("POST", f"/runs/{run_id}/{action}")
 
     def series(self, run_id: str, key: str = "reward") -> list[tuple[float, float]]:
         (found,) = self.api.call("GET", f"/runs/{run_id}/metrics", params={"keys": key})
@@ -122,7 +157,9 @@ class Stack:
 
     def close(self) -> None:
         """Stop everything in order; what cannot be stopped is killed."""
-        for process in reversed(self.processes):
+        for name in sorted(self.parts, reverse=True):  # workers, then Valkey, then the server
+            process = self.parts[name]
+            process.send_signal(signal.SIGCONT)
             process.terminate()
             try:
                 process.wait(20)
@@ -131,6 +168,23 @@ class Stack:
                 process.wait()
         self.http.close()
         self.redis.close()
+
+
+def assert_as_if_nothing_had_happened(stack: Stack, run_id: str, undisturbed: Path) -> None:
+    """Every step once, with the values and the weights of a run that went straight through."""
+    assert stack.series(run_id) == values(undisturbed)
+    steps = [event["step"] for event in stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})]
+    assert steps == list(range(1, STEPS + 1))
+    assert [x for x, _ in stack.series(run_id, "eval/accuracy")] == [0, STEPS]
+    assert weights(stack.folder(run_id)) == weights(undisturbed)
+    wait_until(lambda: stack.trainers() == [])
+
+
+def pending_signals(pid: int) -> set[int]:
+    """Signals that were sent to a process and have not reached it."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    mask = int(fields["ShdPnd"], 16)
+    return {number for number in range(1, 64) if mask >> (number - 1) & 1}
 
 
 def weights(folder: Path) -> dict[str, bytes]:

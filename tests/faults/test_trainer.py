@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import STEPS, Stack, values, weights
+from tests.faults.stack import Stack, assert_as_if_nothing_had_happened
 from tests.server.support import wait_until
 
 pytestmark = pytest.mark.slow
@@ -22,16 +22,6 @@ DEATHS = {
 }
 
 
-def assert_as_if_nothing_had_happened(stack: Stack, run_id: str, undisturbed: Path) -> None:
-    """Every step once, with the values and the weights of a run that went straight through."""
-    assert stack.series(run_id) == values(undisturbed)
-    steps = [event["step"] for event in stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})]
-    assert steps == list(range(1, STEPS + 1))
-    assert [x for x, _ in stack.series(run_id, "eval/accuracy")] == [0, STEPS]
-    assert weights(stack.folder(run_id)) == weights(undisturbed)
-    wait_until(lambda: stack.trainers() == [])
-
-
 @pytest.mark.parametrize("place", DEATHS)
 def test_trainer_killed(stack: Stack, undisturbed: Path, place: str) -> None:
     fault, resumed_step = DEATHS[place]
@@ -43,6 +33,46 @@ def test_trainer_killed(stack: Stack, undisturbed: Path, place: str) -> None:
     first, second = run["attempts"]
     assert first["reason"] == "killed" and "SIGKILL" in first["message"] and second["reason"] is None
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_trainer_hangs(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT="backward:5:stop", NATLAB_HANG_S="15")  # it loads torch in that time, too
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
+    assert run["attempts"][0]["reason"] == "hung"
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+@pytest.mark.parametrize(("action", "reason", "words"), [("oom", "oom", "resources."), ("nan", "nan_loss", "finite")])
+def test_trainer_cannot_go_on_and_says_why(stack: Stack, action: str, reason: str, words: str) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT=f"backward:3:{action}")
+    run = stack.wait_for(run_id, "failed")
+    assert (run["reason"], run["attempt"], run["restarts"]) == (reason, 1, 0) and words in run["message"]
+    assert [x for x, _ in stack.series(run_id)] == [1, 2]
+    wait_until(lambda: stack.trainers() == [])
+
+
+def test_disk_that_is_full_at_a_checkpoint_costs_that_checkpoint_only(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT="save:2:full")
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"]) == (1, 0)
+    kept = sorted(path.name for path in (stack.folder(run_id) / "checkpoints").iterdir())
+    assert kept == ["step-00000002", "step-00000006"]  # nothing half-written takes up room
+    assert "step-00000004 cannot be written" in stack.http.get(f"/api/v1/runs/{run_id}/logs").text
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_disk_that_takes_no_event_ends_the_run(stack: Stack) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT="backward:3:full")
+    run = stack.wait_for(run_id, "failed")
+    assert (run["reason"], run["attempt"]) == ("disk", 1) and "took no more" in run["message"]
+    assert (stack.folder(run_id) / "events.jsonl").read_bytes().endswith(b"}\n")
+    assert [x for x, _ in stack.series(run_id)] == [1, 2]
+    wait_until(lambda: stack.trainers() == [])
 
 
 def test_trainer_killed_more_often_than_it_may_be(stack: Stack) -> None:
@@ -60,12 +90,11 @@ def test_checkpoint_damaged(stack: Stack, undisturbed: Path, damage: str) -> Non
     run_id = stack.launch()
     stack.start_worker(FAULT="backward:5:hold")
     stack.wait_for_fault()
-    (pid,) = [int(line.split()[0]) for line in stack.trainers()]
     path = stack.folder(run_id) / "checkpoints" / "step-00000004" / "model" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content if damage == "flipped byte" else content[: len(content) // 2])
-    os.kill(pid, signal.SIGKILL)
+    os.kill(stack.trainer(), signal.SIGKILL)
     run = stack.wait_for(run_id, "succeeded")
     assert (run["attempt"], run["resumed_step"]) == (2, 2)
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)

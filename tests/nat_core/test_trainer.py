@@ -100,9 +100,8 @@ def test_samples_show_what_the_budget_did(tmp_path: Path) -> None:
 def test_two_steps_and_a_resume_equal_four_straight(tmp_path: Path, budget: dict[str, str]) -> None:
     spec = demo_spec(budget=budget, steps=4, optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"})
     _, straight = train(spec, tmp_path / "straight")
-    asked = iter([False, False, True])
-    stopped, _ = train(spec, tmp_path / "broken", should_stop=lambda: next(asked))
-    assert stopped == TrainResult("stopped", 2)
+    trainer = Trainer(spec, tmp_path / "broken", should_stop=lambda: trainer.reporter.step == 2)
+    assert trainer.train() == TrainResult("stopped", 2)
     _, resumed = train(spec, tmp_path / "broken", resume=True)
     lines = (tmp_path / "broken" / "events.jsonl").read_text().splitlines()
     assert [parse_event(line).seq for line in lines] == list(range(1, len(lines) + 1))
@@ -252,3 +251,10 @@ def test_combined_adds_work_and_averages_the_rest() -> None:
         {"tokens/selected": 5.0, "loss": 2.0, "perf/peak_memory_gib": 1.0, "entropy": 0.5},
     ]
     assert combined(stats) == {"tokens/selected": 8.0, "loss": 1.5, "perf/peak_memory_gib": 2.0, "entropy": 0.5}
+
+
+def test_checkpoints_come_by_time_too(tmp_path: Path) -> None:
+    _, often = train(demo_spec(checkpoint={"every_s": 1e-6, "keep": 1}), tmp_path / "often")
+    _, never = train(demo_spec(checkpoint={"every_s": 0}), tmp_path / "never")
+    assert [event.step for event in often if isinstance(event, CheckpointEvent)] == [1, 2, 3]
+    assert [event.step for event in never if isinstance(event, CheckpointEvent)] == [3]

@@ -56,7 +56,7 @@ def test_of_many_claimants_at_once_one_wins(api: Api, app: FastAPI) -> None:
     def claim(worker_id: str) -> None:
         start.wait()
         try:
-            won.append((worker_id, app.state.life.claim(run_id, worker_id)[0]))
+            won.append((worker_id, app.state.life.claim(run_id, worker_id).attempt))
         except ConflictError:
             lost.append(worker_id)
 
@@ -133,6 +133,7 @@ def test_watch_rings_again_for_waiting_runs_only_when_no_ring_is_left(api: Api, 
     from server.watch import Watch
 
     api.launch()
+    api.call("PUT", "/workers/w-1", json={"hostname": "box"})
     broker = app.state.broker
     watch = Watch(app.state.life, broker, lease_s=60)
     watch.look()

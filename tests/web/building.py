@@ -134,7 +134,8 @@ def train(
     """Take a run to step `upto`, and to its end when that is not given."""
     life = RunLife(store)
     store.register_worker("cpu-box-1", "cpu-box-1", HARDWARE)
-    attempt, spec = life.claim(run.id, "cpu-box-1")
+    given = life.claim(run.id, "cpu-box-1")
+    attempt, spec = given.attempt, given.spec
     last = run.steps if upto is None else upto
     events = list(run_events(run, spec.budget.selector, last, evaluate_every))
     store_batches(store, [Batch(run.id, attempt, events)])

@@ -81,7 +81,7 @@ def test_run_page_grows_without_a_reload_and_keeps_the_zoom(site: Site, page: Pa
     page.evaluate("window.sameDocument = true")
     life = RunLife(site.store)
     site.store.register_worker("box", "box", HARDWARE)
-    attempt, _ = life.claim(run.id, "box")
+    attempt = life.claim(run.id, "box").attempt
     events = list(run_events(run, "full", 30))
 
     def report(first: int, last: int) -> None:

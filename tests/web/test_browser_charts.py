@@ -71,7 +71,7 @@ def test_one_zoom_holds_for_all_curves_while_values_arrive(site: Site, page: Pag
     run = experiment.runs[0]
     life = RunLife(site.store)
     site.store.register_worker("box", "box", HARDWARE)
-    attempt, _ = life.claim(run.id, "box")
+    attempt = life.claim(run.id, "box").attempt
     events = list(run_events(run, "full", 40))
 
     def report(first: int, last: int) -> None:

@@ -67,6 +67,9 @@ for step in range(resumed + 1, spec["steps"] + 1):
         end("failed", step, 1, reason="nan_loss", message="the loss was NaN at step 2")
     if mode == "silent end" and step == 2:
         sys.exit(0)
+    if mode == "full disk" and step == 2:
+        print("no space left")
+        sys.exit(4)
     if mode == "torn line" and step == 2:
         file.write('{"seq": 4, "time"')
         file.flush()

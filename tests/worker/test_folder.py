@@ -19,7 +19,7 @@ Holder = Callable[[Path], "subprocess.Popen[bytes]"]
 
 
 def take(path: Path, attempt: int = 1, wait_s: float = 0) -> RunFolder:
-    return RunFolder(path, Claimed(attempt, {"steps": 1}), wait_s)
+    return RunFolder(path, Claimed(path.name, attempt, 0, {"steps": 1}), wait_s)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_process_of_another_folder_is_not_ended(tmp_path: Path, holder: Holder) 
 
 
 def test_trainer_started_by_hand_keeps_others_out_of_its_folder(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path, Claimed(1, {"budget": {"selector": "full"}}), 0)
+    folder = RunFolder(tmp_path, Claimed(tmp_path.name, 1, 0, {"budget": {"selector": "full"}}), 0)
     argv = [sys.executable, "-m", "nat_core", str(tmp_path / "spec.json"), "--output", str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ})
     folder.let_go()
@@ -107,10 +107,11 @@ def test_trainer_started_by_hand_keeps_others_out_of_its_folder(tmp_path: Path) 
 
 def test_trainer_process_takes_the_lock_over_from_its_worker(tmp_path: Path) -> None:
     from tests.worker.conftest import FAKE_TRAINER
+    from worker.gpus import Lease
     from worker.trainer import TrainerProcess
 
-    folder = RunFolder(tmp_path, Claimed(1, {"steps": 100_000}), 0)
-    trainer = TrainerProcess(FAKE_TRAINER, folder)
+    folder = RunFolder(tmp_path, Claimed(tmp_path.name, 1, 0, {"steps": 100_000}), 0)
+    trainer = TrainerProcess(FAKE_TRAINER, folder, Lease())
     try:
         folder.let_go()
         wait_until((tmp_path / "events.jsonl").exists)

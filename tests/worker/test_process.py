@@ -156,3 +156,72 @@ def test_import_of_the_worker_loads_no_torch() -> None:
     program = "import sys, worker.__main__; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path.cwd())
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path) -> str:
+    """A PATH whose `nvidia-smi` tells of two GPUs."""
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho '0, H200, 143771'\necho '1, H200, 143771'\n")
+    driver.chmod(0o755)
+    return f"{driver.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def gpu_of(settings: Settings, run_id: str) -> str:
+    environment = psutil.Process(pid_of_trainer(settings, run_id)).environ()
+    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    return environment["CUDA_VISIBLE_DEVICES"]
+
+
+def test_machine_with_two_gpus_runs_two_runs_each_on_its_own(
+    start: Start, api: Api, settings: Settings, two_gpus: str
+) -> None:
+    process = start(PATH=two_gpus, FAKE_STEP_S="30", NATLAB_LABELS="fast, quiet")
+    wait_until(lambda: len(api.call("GET", "/workers")) == 2, 30)
+    assert {tuple(worker["labels"]) for worker in api.call("GET", "/workers")} == {("fast", "quiet")}
+    experiment = api.launch(base={"steps": 5, "resources": {"worker_label": "quiet"}})
+    third = api.one_run()
+    runs = [run["id"] for run in experiment["runs"]]
+    assert sorted(gpu_of(settings, run_id) for run_id in runs) == ["0", "1"]
+    assert (api.run(third)["state"], api.run(third)["queue_position"]) == ("queued", 1)
+    api.call("POST", f"/runs/{runs[0]}/kill")
+    gpu = wait_until(lambda: (settings.runs / third / "pid").exists() and gpu_of(settings, third), 20)
+    assert gpu != gpu_of(settings, runs[1])
+    pids = [pid_of_trainer(settings, run_id) for run_id in (runs[1], third)]
+    process.terminate()
+    assert process.wait(40) == 0
+    for pid in pids:
+        assert_gone(pid)
+
+
+def test_slot_that_is_killed_is_started_again_and_all_leave_with_their_parent(
+    start: Start, api: Api, settings: Settings
+) -> None:
+    process = start(NATLAB_WORKER_SLOTS="2")
+    wait_until(lambda: len(api.call("GET", "/workers")) == 2, 30)
+    slots = psutil.Process(process.pid).children()
+    slots[0].kill()
+    children = wait_until(
+        lambda: (
+            (now := psutil.Process(process.pid).children()) != slots
+            and len(now) == 2
+            and all(child.status() != psutil.STATUS_ZOMBIE for child in now)
+            and now
+        )
+    )
+    process.kill()
+    for child in children:
+        assert_gone(child.pid)
+
+
+def test_slots_that_cannot_start_end_with_the_reason_and_status_2(start: Start) -> None:
+    process = start(NATLAB_WORKER_SLOTS="2", NATLAB_REDIS_URL="redis://127.0.0.1:1")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2 and "NATLAB_REDIS_URL is" in errors
+
+
+def test_number_of_slots_is_checked(start: Start) -> None:
+    process = start(NATLAB_WORKER_SLOTS="none")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2 and "NATLAB_WORKER_SLOTS is 'none'" in errors

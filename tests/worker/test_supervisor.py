@@ -128,6 +128,64 @@ def test_trainer_that_ignores_the_stop_is_killed(
     assert_gone(int((folder / "pid").read_text()))
 
 
+def test_pause_keeps_the_run_and_a_resume_ends_it(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.3")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until(lambda: api.run(folder.name)["step"] >= 1)
+    api.call("POST", f"/runs/{folder.name}/pause")
+    thread.join(5)
+    paused = api.run(folder.name)
+    assert (paused["state"], paused["reason"]) == ("paused", None) and paused["step"] < 5
+    api.call("POST", f"/runs/{folder.name}/resume")
+    monkeypatch.setenv("FAKE_RESUMED", str(paused["step"]))
+    monkeypatch.setenv("FAKE_STEP_S", "0.02")
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["restarts"], run["resumed_step"]) == ("succeeded", 0, paused["step"])
+    steps = api.call("GET", f"/runs/{folder.name}/events", params={"type": "metrics"})
+    assert [event["step"] for event in steps] == [1, 2, 3, 4, 5]
+
+
+def test_kill_ends_a_deaf_trainer_without_asking(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, worker_settings: WorkerSettings
+) -> None:
+    supervisor._settings = replace(worker_settings, stop_grace_s=600)
+    monkeypatch.setenv("FAKE_MODE", "deaf")
+    monkeypatch.setenv("FAKE_STEP_S", "30")
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until((folder / "pid").exists)
+    api.call("POST", f"/runs/{folder.name}/stop")
+    wait_until(lambda: api.beat(folder.name)["desired"] == "stop")
+    api.call("POST", f"/runs/{folder.name}/kill")
+    thread.join(10)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("failed", "killed")
+    assert_gone(int((folder / "pid").read_text()))
+
+
+def test_trainer_without_progress_is_killed_and_the_run_waits_again(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, worker_settings: WorkerSettings
+) -> None:
+    supervisor._settings = replace(worker_settings, hang_s=0.5)
+    monkeypatch.setenv("FAKE_STEP_S", "30")
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"], run["restarts"]) == ("queued", "hung", 1)
+    assert "NATLAB_HANG_S" in run["message"]
+    assert_gone(int((folder / "pid").read_text()))
+
+
+def test_trainer_that_the_disk_took_nothing_from_says_so_by_its_exit_status(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "full disk")
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("failed", "disk") and "no space" in run["message"]
+
+
 def test_worker_told_to_leave_takes_its_trainer_along(
     supervisor: Supervisor, api: Api, folder: Path, leaving: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +291,7 @@ def test_folder_that_somebody_else_holds_gives_the_run_back(
     from worker.folder import RunFolder
 
     supervisor._settings = replace(worker_settings, folder_wait_s=0.2)
-    held = RunFolder(folder, Claimed(1, {}), 0)
+    held = RunFolder(folder, Claimed(folder.name, 1, 0, {}), 0)
     supervisor.run(folder.name)
     held.let_go()
     run = api.run(folder.name)

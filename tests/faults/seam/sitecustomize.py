@@ -1,10 +1,13 @@
 """Loaded by every Python of a fault test: makes a trainer die, or wait, at an exact place of its work.
 
 FAULT is a place and what happens there, FAULT_MARK a file that is made when it happens: once, so that
-the next attempt gets past. Nothing in natlab knows of this.
+the next attempt gets past. CLOCK_SKEW_S sets the time of day off by so much. Nothing in natlab knows of this.
 
     rollout:4:kill          in the fourth call of the sampler, after a few tokens
     backward:3:hold         in the third backward pass: wait there for whoever ends the trainer
+    backward:3:stop         the same, by stopping the process: until it is told to continue
+    backward:3:oom          ask there for more memory than there is; `nan`: make the gradient NaN
+    save:2:full             while the second checkpoint is written, the disk takes no more
     fsync:partial-…4/opt:…  when the first file whose path holds this text is brought to disk
 """
 
@@ -14,8 +17,10 @@ import functools
 import importlib.abc
 import importlib.machinery
 import os
+import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -25,16 +30,39 @@ PLACE, WHERE, ACTION = os.environ.get("FAULT", "none::").split(":")
 AFTER_TOKENS = 5
 
 
-def fire() -> None:
+def fire(gradient: Any = None) -> Any:
     mark = Path(os.environ["FAULT_MARK"])
     try:
         mark.touch(exist_ok=False)
     except FileExistsError:
-        return
-    if ACTION == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+        return None
+    return ACTIONS[ACTION](gradient)
+
+
+def hold(_gradient: Any) -> None:
     while True:
         signal.pause()
+
+
+def need_too_much(_gradient: Any) -> None:
+    import torch
+
+    torch.empty(2**50)
+
+
+def fill_the_disk(_gradient: Any) -> None:
+    """No file grows beyond its first 100 bytes: events, checkpoints, all that is written now."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+
+
+ACTIONS: dict[str, Callable[[Any], Any]] = {
+    "kill": lambda _gradient: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda _gradient: os.kill(os.getpid(), signal.SIGSTOP),
+    "hold": hold,
+    "oom": need_too_much,
+    "nan": lambda gradient: gradient * float("nan"),
+    "full": fill_the_disk,
+}
 
 
 class Count:
@@ -76,7 +104,7 @@ def in_backward(_hf: Any) -> None:
 
     def counted(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if count.is_it():
-            tensor.register_hook(lambda _gradient: fire())
+            tensor.register_hook(fire)
         return backward(tensor, *args, **kwargs)
 
     torch.Tensor.backward = counted  # type: ignore[method-assign, assignment]
@@ -93,7 +121,34 @@ def in_fsync(_hf: Any) -> None:
     os.fsync = watched
 
 
-PLACES: dict[str, Callable[[Any], None]] = {"rollout": in_rollout, "backward": in_backward, "fsync": in_fsync}
+def in_save(_hf: Any) -> None:
+    from transformers import PreTrainedModel
+
+    count, save = Count(), PreTrainedModel.save_pretrained
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if not count.is_it():
+            return save(*args, **kwargs)
+        fire()
+        try:
+            return save(*args, **kwargs)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    PreTrainedModel.save_pretrained = counted  # type: ignore[method-assign, assignment]
+
+
+def skew_the_clock() -> None:
+    true_time = time.time
+    time.time = lambda: true_time() + float(os.environ["CLOCK_SKEW_S"])
+
+
+PLACES: dict[str, Callable[[Any], None]] = {
+    "rollout": in_rollout,
+    "backward": in_backward,
+    "fsync": in_fsync,
+    "save": in_save,
+}
 
 
 class Hook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -115,5 +170,7 @@ class Hook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         PLACES[PLACE](module)
 
 
+if "CLOCK_SKEW_S" in os.environ:
+    skew_the_clock()
 if PLACE in PLACES:
     sys.meta_path.insert(0, Hook())

@@ -1,0 +1,107 @@
+"""Workers that die, fall silent, come twice or live in another time: the run is trained once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from server.broker import Broker
+from tests.faults.stack import Stack, assert_as_if_nothing_had_happened
+from tests.server.support import wait_until
+
+pytestmark = pytest.mark.slow
+
+VISIBILITY_S = 3
+REDELIVERING = f"""
+import sys
+from worker import __main__, app
+make = app.make_app
+def make_impatient(*args):
+    made = make(*args)
+    made.conf.broker_transport_options = {{"visibility_timeout": {VISIBILITY_S}, "unacked_restore_limit": None}}
+    return made
+app.make_app = make_impatient
+sys.exit(__main__.main())
+"""
+
+
+def test_worker_killed(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT="backward:5:hold")
+    stack.wait_for_fault()
+    stack.signal("worker", signal.SIGKILL)
+    wait_until(lambda: stack.trainers() == [])  # no orphan keeps a GPU
+    stack.start_worker()
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
+    assert run["attempts"][0]["reason"] == "worker_lost"
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_trainer_outlives_its_lease(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(name="worker-1", FAULT="backward:5:hold")
+    stack.wait_for_fault()
+    stack.signal("worker-1", signal.SIGSTOP)
+    zombie = stack.trainer()
+    stack.start_worker(name="worker-2")
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
+    assert run["attempts"][0]["reason"] == "worker_lost"
+    assert f"its earlier trainer {zombie} outlived its lease and is killed" in stack.log("worker-2")
+    stack.signal("worker-1", signal.SIGCONT)
+    wait_until(lambda: "the trainer is ended: attempt is 1" in stack.log("worker-1"))
+    assert stack.api.run(run_id)["attempt"] == 2
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_task_delivered_again_and_again_to_two_claimants(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    for name in ("worker-1", "worker-2"):
+        stack.start_worker(("-c", REDELIVERING), name=name, FAULT="backward:5:stop")
+    stack.wait_for_fault()
+    held_since = time.monotonic()
+    broker = Broker(stack.env["NATLAB_REDIS_URL"])
+    for _ in range(3):
+        broker.send(run_id)
+    broker.close()
+    taken, other = ("worker-1", "worker-2") if "attempt 1 begins" in stack.log("worker-1") else ("worker-2", "worker-1")
+    wait_until(lambda: stack.log(other).count("left alone") >= 3)
+    wait_until(lambda: time.monotonic() - held_since > VISIBILITY_S + 1)  # late enough to be delivered anew
+    stack.go_on()
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"]) == (1, 0)
+    assert "begins" not in stack.log(other) and stack.log(taken).count("begins") == 1
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_clock_of_a_worker_is_an_hour_off(stack: Stack, undisturbed: Path) -> None:
+    skew_s = -3600
+    run_id = stack.launch()
+    stack.start_worker(CLOCK_SKEW_S=str(skew_s))
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"]) == (1, 0)
+    began, ended = (datetime.fromisoformat(run[key]) for key in ("started_at", "finished_at"))
+    assert 0 < (ended - began).total_seconds() < 600 and abs((datetime.now(UTC) - ended).total_seconds()) < 600
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+    events = stack.api.call("GET", f"/runs/{run_id}/events")
+    assert all(abs(event["time"] - skew_s - time.time()) < 600 for event in events)
+
+
+def test_worker_told_to_go_hands_the_run_over(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(name="worker-1", FAULT="rollout:5:stop")
+    stack.wait_for_fault()
+    stack.signal("worker-1", signal.SIGTERM)
+    stack.go_on(once_asked_to_end=True)
+    stack.parts["worker-1"].wait(30)
+    stack.start_worker(name="worker-2")
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 0, 3)
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+    assert not os.path.exists(f"/proc/{stack.parts['worker-1'].pid}")

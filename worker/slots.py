@@ -1,0 +1,56 @@
+"""Several workers on one machine: a process for each run that can go on at the same time.
+
+A worker process trains one run. A machine with several GPUs wants as many of them; this is the parent
+that starts them, starts one that dies again, and takes them along when it goes, however it goes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+_RESTART_S = 1.0
+_LOOK_S = 0.2
+_CANNOT_START = 2
+_PR_SET_PDEATHSIG = 1
+
+
+def run_slots(count: int, argv: Sequence[str], environment: dict[str, str]) -> int:
+    """Keep `count` processes of `argv` running until a signal says to leave; the exit status.
+
+    One that cannot even start, for a reason it has told, ends them all.
+    """
+    leaving = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leaving.set())
+    slots = [_start(argv, environment) for _ in range(count)]
+    status = 0
+    while not leaving.wait(_LOOK_S):
+        for place, process in enumerate(slots):
+            if process.poll() is None:
+                continue
+            if process.returncode == _CANNOT_START:
+                leaving.set()
+                status = _CANNOT_START
+            elif not leaving.wait(_RESTART_S):
+                print(f"natlab worker: a slot ended with status {process.returncode} and is started again", flush=True)
+                slots[place] = _start(argv, environment)
+    for process in slots:
+        process.terminate()
+    for process in slots:
+        process.wait()
+    return status
+
+
+def _start(argv: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_leave_with_parent)
+
+
+def _leave_with_parent() -> None:
+    """In the child, before it becomes a worker: a parent that is killed takes it along, and it hands its run back."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
