@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, delete, func, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
@@ -20,7 +20,7 @@ from nat_core.records import ExperimentRecord, MetricSeries, Page, RunDetail, Ru
 from nat_core.spec import ExperimentSpec
 from server import attempts, event_log, folders, series, views
 from server.db import Database
-from server.errors import NotFinishedError, NotFoundError
+from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.settings import Settings
@@ -58,7 +58,9 @@ class Store:
 
         Announcing comes before the commit; a worker that claims at once waits for the write lock.
         """
+        planned = spec.expand()
         with self.change() as (session, changes):
+            _demand_room(session, len(planned), self.settings.max_queued)
             row = ExperimentRow(
                 id=new_id("exp"), name=spec.name, tags=spec.tags, notes=spec.notes, spec=spec.model_dump(mode="json")
             )
@@ -74,7 +76,7 @@ class Store:
                     steps=run.steps,
                     spec=run.model_dump(mode="json"),
                 )
-                for position, run in enumerate(spec.expand())
+                for position, run in enumerate(planned)
             ]
             session.add_all(runs)
             session.flush()
@@ -269,6 +271,15 @@ def run_row(session: Session, run_id: str) -> RunRow:
 def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     """In the order of `ExperimentSpec.expand`."""
     return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+
+
+def _demand_room(session: Session, more: int, most: int) -> None:
+    waiting = session.exec(select(func.count()).where(RunRow.state == RunState.QUEUED)).one()
+    if waiting + more > most:
+        raise QueueFullError(
+            f"{waiting} runs wait and these are {more} more, but at most {most} may; wait, stop some, "
+            "or set NATLAB_MAX_QUEUED"
+        )
 
 
 def _demand_finished(run: RunRow) -> None:

@@ -48,12 +48,13 @@ class WorkerSettings:
             raise WorkerError(
                 f"NATLAB_SERVER_URL is {server_url!r}, but the worker needs an http:// address; correct it"
             )
+        home = Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute()
         heartbeat_s = _seconds("NATLAB_HEARTBEAT_S", env.get("NATLAB_HEARTBEAT_S") or "2")
         return cls(
-            home=Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute(),
+            home=home,
             redis_url=redis_url,
             server_url=server_url.rstrip("/"),
-            token=_token(env),
+            token=_token(env, home),
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
             shutdown_grace_s=_seconds("NATLAB_SHUTDOWN_GRACE_S", env.get("NATLAB_SHUTDOWN_GRACE_S") or "5"),
@@ -79,13 +80,20 @@ def _seconds(name: str, text: str) -> float:
     return value
 
 
-def _token(env: Mapping[str, str]) -> str | None:
-    token, path = env.get("NATLAB_TOKEN"), env.get("NATLAB_TOKEN_FILE")
-    if not token and path:
-        try:
-            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise WorkerError(
-                f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
-            ) from None
-    return token or None
+def _token(env: Mapping[str, str], home: Path) -> str | None:
+    """The first that is set: a token for workers, the server's own, the one that a server left in the data folder."""
+    for name in ("NATLAB_WORKER_TOKEN", "NATLAB_TOKEN"):
+        token, path = env.get(name), env.get(f"{name}_FILE")
+        if token or path:
+            return token or _token_in(f"{name}_FILE", Path(path or "").expanduser())
+    kept = home / "worker-token"
+    return _token_in("the worker's token file", kept) if kept.exists() else None
+
+
+def _token_in(name: str, path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkerError(
+            f"{name} is {str(path)!r}, which cannot be read ({error}); correct the path or its permissions"
+        ) from None
