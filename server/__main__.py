@@ -17,8 +17,9 @@ from urllib.parse import quote
 import uvicorn
 from fastapi import FastAPI
 
+from server import logs
 from server.broker import Broker
-from server.credentials import Role, token_file, with_tokens
+from server.credentials import Role, secrets_of, token_file, with_tokens
 from server.errors import ServerError, StartError
 from server.main import create_app
 from server.settings import Settings
@@ -38,6 +39,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=5,
                 ws="none",
+                log_config=None,
                 limit_concurrency=2000,
             )
         )
@@ -49,13 +51,12 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s", stream=sys.stderr)
-    for noisy in ("alembic", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.set_up()
     try:
         settings = Settings.from_env()
         own_home(settings)
         settings = with_tokens(settings)
+        logs.set_up(settings.log_as_json, secrets_of(settings))
         listening = listen(settings)
         Broker(settings.redis_url).check()
         app = create_app(settings)

@@ -68,6 +68,12 @@ def tokens_of(settings: Settings) -> dict[Role, str]:
     return {Role.OPERATOR: settings.token} | {role: token for role, token in found.items() if token is not None}
 
 
+def secrets_of(settings: Settings) -> list[str]:
+    """What no log may show: every token, what cookies hold, and Redis's password."""
+    tokens = list(tokens_of(settings).values())
+    return [*tokens, *map(cookie_value, tokens), urlsplit(settings.redis_url).password or ""]
+
+
 def may(role: Role, method: str, path: str, by_cookie: bool = False) -> bool:
     """Whether a role may make this request."""
     asked = f"{method} {path}"

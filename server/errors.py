@@ -25,6 +25,7 @@ NatlabError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -168,12 +169,24 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 def install(app: FastAPI) -> None:
     """Answer every foreseen error of this application with a problem document; the guard answers the others."""
 
-    async def handle(_request: Request, error: Exception) -> Response:
+    async def handle(request: Request, error: Exception) -> Response:
         headers = error.headers if isinstance(error, HTTPException) else None
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Where a path has several routes, the router names the first one's methods only.
+            methods = _methods_of(app, request.url.path)
+            headers = {"allow": ", ".join(methods)} if methods else headers
         return problem_response(problem_of(error), headers)
 
     for kind in (NatlabError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
+
+
+def _methods_of(app: FastAPI, path: str) -> list[str]:
+    """The methods that a documented path takes; a path without parameters comes before one that it would fit."""
+    for template, operations in sorted(app.openapi()["paths"].items(), key=lambda item: "{" in item[0]):
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
+            return [method.upper() for method in operations]
+    return []
 
 
 def _problem_of_validation(entries: Sequence[Any]) -> Problem:

@@ -21,6 +21,7 @@ from redis.exceptions import ResponseError
 from nat_core.events import AnyEvent
 from server import event_log
 from server.broker import Broker
+from server.logs import about
 from server.store import Store
 from server.tables import RunRow
 
@@ -61,11 +62,11 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
         for run_id, mine in by_run.items():
             run = session.get(RunRow, run_id)
             if run is None:
-                log.warning("dropped events of %r, which is no run here", run_id)
+                log.warning("dropped events of %r, which is no run here", run_id[:80])
                 continue
             for batch in mine:
                 if not 1 <= batch.attempt <= run.attempt:
-                    log.warning("dropped events of %s: attempt %d was never claimed", run_id, batch.attempt)
+                    log.warning("dropped events: attempt was never claimed", extra=about(run_id, batch.attempt))
                 elif event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
                     changes.run_ids.add(run_id)
                     if any(event_log.values_of(event) for event in batch.events):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from server.errors import SettingsError
 
 _SHORTEST_TOKEN = 16
+_LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Settings:
     max_restarts: int = 3
     changes_per_s: float = 20.0
     max_queued: int = 1000
+    log_as_json: bool = False
 
     @property
     def database(self) -> Path:
@@ -67,7 +69,7 @@ class Settings:
             redis_url=redis_url,
             host=env.get("NATLAB_HOST") or "127.0.0.1",
             port=_port(env.get("NATLAB_PORT") or "8300"),
-            auth=_auth(env.get("NATLAB_AUTH") or "token"),
+            auth=_choice("NATLAB_AUTH", env.get("NATLAB_AUTH") or "token", ("token", "none")) == "token",
             token=_token(env, "NATLAB_TOKEN"),
             viewer_token=_token(env, "NATLAB_VIEWER_TOKEN"),
             worker_token=_token(env, "NATLAB_WORKER_TOKEN"),
@@ -78,6 +80,8 @@ class Settings:
             max_restarts=_count("NATLAB_MAX_RESTARTS", env.get("NATLAB_MAX_RESTARTS") or "3"),
             changes_per_s=_number("NATLAB_CHANGES_PER_S", env.get("NATLAB_CHANGES_PER_S") or "20", "changes a second"),
             max_queued=_count("NATLAB_MAX_QUEUED", env.get("NATLAB_MAX_QUEUED") or "1000", most=1_000_000),
+            log_as_json=_choice("NATLAB_LOG_FORMAT", env.get("NATLAB_LOG_FORMAT") or "text", ("text", "json"))
+            == "json",
         )
         if not settings.auth and not settings.is_loopback:
             raise SettingsError(
@@ -123,10 +127,10 @@ def _count(name: str, text: str, most: int = 1000) -> int:
     return int(text)
 
 
-def _auth(text: str) -> bool:
-    if text not in ("token", "none"):
-        raise SettingsError(f"NATLAB_AUTH is {text!r}, but it is `token` or `none`; correct it")
-    return text == "token"
+def _choice(name: str, text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}, but it is one of {', '.join(choices)}; choose one")
+    return text
 
 
 def _token(env: Mapping[str, str], name: str) -> str | None:
