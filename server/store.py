@@ -24,7 +24,7 @@ from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.settings import Settings
-from server.tables import AttemptRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
@@ -289,6 +289,7 @@ def _demand_finished(run: RunRow) -> None:
 
 def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
     session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
+    session.exec(delete(BucketRow).where(col(BucketRow.run_id) == run.id))
     session.exec(delete(AttemptRow).where(col(AttemptRow.run_id) == run.id))
     session.delete(run)
     session.flush()
