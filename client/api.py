@@ -13,12 +13,13 @@ ClientError(NatlabError)
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -57,14 +58,15 @@ class NatLab:
 
     Args:
         url: base address; without it `NATLAB_URL`, else the loopback address at `NATLAB_PORT`.
-        token: without it `NATLAB_TOKEN`, else the content of the file `NATLAB_TOKEN_FILE`, else none.
+        token: without it `NATLAB_TOKEN`, else the content of the file `NATLAB_TOKEN_FILE`, else, for a server on this
+            machine, the one in its data folder `NATLAB_HOME`.
         timeout_s: seconds to wait for any one answer.
     """
 
     def __init__(self, url: str | None = None, token: str | None = None, timeout_s: float = 30.0) -> None:
         self.url = (url or default_url()).rstrip("/")
         headers = {"User-Agent": f"natlab-client/{__version__}"}
-        token = token or default_token()
+        token = token or default_token(self.url)
         if token:
             headers["Authorization"] = f"Bearer {token}"
         # A proxy named in the environment is for the outside, not for one's own server.
@@ -216,25 +218,48 @@ def default_url() -> str:
     return os.environ.get("NATLAB_URL") or f"http://127.0.0.1:{os.environ.get('NATLAB_PORT') or DEFAULT_PORT}"
 
 
-def default_token() -> str | None:
-    """`NATLAB_TOKEN`, else what stands in the file `NATLAB_TOKEN_FILE`, else None.
+def default_token(url: str | None = None, home: Path | None = None) -> str | None:
+    """`NATLAB_TOKEN`, else what stands in the file `NATLAB_TOKEN_FILE`, else this machine's own server's token.
+
+    That one is for a server on loopback only: sent elsewhere it would be given away.
+
+    Args:
+        url: the server's address; the default one unless given.
+        home: the server's data folder; `NATLAB_HOME` unless given.
 
     Raises:
         ClientError: when the file cannot be read, is empty or is no text, or holds what a header cannot carry.
     """
     token, path = os.environ.get("NATLAB_TOKEN"), os.environ.get("NATLAB_TOKEN_FILE")
     if not token and path:
-        try:
-            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError, RuntimeError) as error:  # RuntimeError: ~ of nobody
-            raise ClientError(
-                f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
-            ) from None
+        token = _token_in("NATLAB_TOKEN_FILE", path)
         if not token:
             raise ClientError(f"NATLAB_TOKEN_FILE is {path!r}, which is empty; write the token into it")
+    if not token and _is_loopback(url or default_url()):
+        kept = (home or Path(os.environ.get("NATLAB_HOME") or ".natlab").expanduser()) / "token"
+        token = _token_in("the server's own token file", str(kept)) if kept.exists() else None
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise ClientError("NATLAB_TOKEN holds characters that a header cannot carry; use letters and digits")
     return token or None
+
+
+def _token_in(name: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:  # RuntimeError: ~ of nobody
+        raise ClientError(
+            f"{name} is {path!r}, which cannot be read ({error}); correct the path or its permissions"
+        ) from None
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from client.api import ApiError, NatLab, ServerUnreachable, default_token
+from client.api import ApiError, NatLab, ServerUnreachable, default_token, default_url
 from client.processes import StopRequested, python_module, stop_signals
 from client.show import (
     ALIVE_WITHIN_S,
@@ -65,7 +65,7 @@ def up() -> None:
     from client.up import Settings, Stack
 
     with stop_signals() as hurried, Stack(Settings.from_environment(), say, hurried) as stack:
-        say(f"natlab is at {link(stack.settings.url)} (Ctrl-C stops it)")
+        say(f"natlab is at {link(stack.settings.url, stack.settings.home)} (Ctrl-C stops it)")
         stack.serve()
 
 
@@ -80,9 +80,9 @@ def demo(
 
     spec = _demo_spec(steps, seeds)
     with stop_signals() as hurried, Stack(Settings.from_environment(), say, hurried) as stack:
-        with NatLab(stack.settings.url) as lab:
+        with stack.connect() as lab:
             experiment = lab.launch(spec)
-            page = link(experiment_page(lab, experiment.id))
+            page = link(experiment_page(lab, experiment.id), stack.settings.home)
             say(f"Training under {len(spec.budgets)} token budgets; live at {page}")
             experiment = follow(lab, experiment.id, check=stack.check)
             print_comparison(out, lab.comparison(experiment.id))
@@ -91,6 +91,12 @@ def demo(
             raise typer.Exit(0 if experiment.state == "succeeded" else 1)
         say("Serving until Ctrl-C.")
         stack.serve()
+
+
+@app.command("link")
+def print_link() -> None:
+    """Print the address that lets a browser in; it holds the token, so keep it to yourself."""
+    say(link(default_url()))
 
 
 @app.command()
@@ -251,9 +257,9 @@ def experiment_page(lab: NatLab, experiment_id: str) -> str:
     return f"{lab.url}/experiments/{experiment_id}"
 
 
-def link(page: str) -> str:
-    """An address for the browser: with the token where one is set, which the server swaps for a cookie."""
-    token = default_token()
+def link(page: str, home: Path | None = None) -> str:
+    """An address for the browser: with the token where one is known, which the server swaps for a cookie."""
+    token = default_token(page, home)
     return page if token is None else f"{page}?{urlencode({'token': token})}"
 
 

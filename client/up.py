@@ -13,13 +13,15 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from client.api import DEFAULT_PORT, NatLab, ServerUnreachable
+import httpx
+
+from client.api import DEFAULT_PORT, NatLab, ServerUnreachable, default_token
 from client.processes import Child, adopt_orphans, end_orphans, python_module
 from nat_core.errors import NatlabError
 
@@ -115,11 +117,16 @@ class Stack:
             "NATLAB_SERVER_URL": self.settings.url,
             "PYTHONUNBUFFERED": "1",
         }
-        with NatLab(self.settings.url, timeout_s=5) as lab:
-            self._spawn("server", python_module("server"), env)
+        self._spawn("server", python_module("server"), env)
+        self._wait_until(lambda: _is_healthy(self.settings.url), "the server did not become ready")  # its token is made
+        with self.connect(timeout_s=5) as lab:
             self._wait_until(lab.is_ready, "the server did not become ready")
-            self._spawn("worker", python_module("worker"), env)
+            self._spawn("worker", python_module("worker"), without_operator_token(env))
             self._wait_until(lambda: _has_worker(lab, started), "no worker registered with the server")
+
+    def connect(self, timeout_s: float = 30.0) -> NatLab:
+        """A client of the stack's server, with its token."""
+        return NatLab(self.settings.url, default_token(self.settings.url, self.settings.home), timeout_s)
 
     def _start_valkey(self) -> str:
         """Start the embedded Valkey; returns its URL."""
@@ -233,6 +240,18 @@ def valkey_arguments(folder: Path, unix_socket: Path) -> list[str]:
     return [part for pair in arguments.items() for part in pair]
 
 
+def without_operator_token(env: Mapping[str, str]) -> dict[str, str]:
+    """A worker finds a token of its own in the data folder, and needs no other."""
+    return {name: value for name, value in env.items() if name not in ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE")}
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def _has_worker(lab: NatLab, since: datetime) -> bool:
     try:
         return any(worker.seen_at >= since for worker in lab.workers())
@@ -263,7 +282,7 @@ def _short_private_folder() -> Path:
 def _lock_home(home: Path) -> IO[str]:
     """Hold `home` for this process: two servers on one database would undo each other's work."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (home / "up.lock").open("a+")
     except OSError as error:
         raise SetupError(f"NATLAB_HOME is {home}, which cannot be written ({error.strerror}); choose another") from None

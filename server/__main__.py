@@ -12,14 +12,19 @@ import signal
 import socket
 import sys
 from types import FrameType
+from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI
 
+from server import logs
 from server.broker import Broker
+from server.credentials import Role, secrets_of, token_file, with_tokens
 from server.errors import ServerError, StartError
 from server.main import create_app
 from server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -28,7 +33,14 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI) -> None:
         super().__init__(
             uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5, ws="none"
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+                ws="none",
+                log_config=None,
+                limit_concurrency=2000,
             )
         )
         self._hub = app.state.hub
@@ -39,20 +51,19 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s server %(levelname)s %(message)s", stream=sys.stderr)
-    for noisy in ("alembic", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.set_up()
     try:
         settings = Settings.from_env()
         own_home(settings)
+        settings = with_tokens(settings)
+        logs.set_up(settings.log_as_json, secrets_of(settings))
         listening = listen(settings)
         Broker(settings.redis_url).check()
         app = create_app(settings)
     except ServerError as error:
         print(f"natlab server: {error.message}", file=sys.stderr)
         return 2
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"natlab server at http://{host}:{listening.getsockname()[1]}", flush=True)
+    say_where(settings, listening.getsockname()[1])
     server = Server(app)
     for stop in (
         signal.SIGINT,
@@ -61,6 +72,17 @@ def main() -> int:
         signal.signal(stop, server.handle_exit)
     server.run(sockets=[listening])
     return 0
+
+
+def say_where(settings: Settings, port: int) -> None:
+    """Print the address; with its token on a terminal alone, since what is not one may be a log."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    link = f"http://{host}:{port}"
+    if settings.token is not None and sys.stdout.isatty():
+        link += f"/?token={quote(settings.token)}"
+    elif settings.auth:
+        log.info("the token is in %s", token_file(settings.home, Role.OPERATOR))
+    print(f"natlab server at {link}", flush=True)
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -84,7 +106,7 @@ def listen(settings: Settings) -> socket.socket:
 def own_home(settings: Settings) -> None:
     """Make the data folder and keep it for this process: SQLite wants one writer."""
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(settings.home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the process ends
     except BlockingIOError:

@@ -6,22 +6,26 @@ NatlabError
     ├── StartError              something the server needs at start is missing
     ├── BadJsonError            the body is no JSON                                   400
     ├── UnauthorizedError       the token is missing or wrong                         401
-    ├── ForbiddenError          the Origin of a change is another site                403
+    ├── ForbiddenError          the role may not, or a change comes from another site 403
     ├── NotFoundError           no such experiment, run, worker or page               404
     ├── ConflictError           the state does not allow it                           409
     │   ├── IllegalTransitionError
     │   ├── NotFinishedError    it is still queued or running
     │   └── StaleAttemptError   the caller's attempt is over
+    ├── SlowBodyError           the body does not arrive                              408
     ├── TooLargeError           the body is too long                                  413
     ├── MediaTypeError          the body is not declared as JSON                      415
     ├── WrongHostError          the Host header names no known host                   421
     ├── BadQueryError           a query parameter is wrong                            422
+    ├── TooManyRequestsError    changes come too fast                                 429
+    ├── QueueFullError          too many runs wait already                            429
     ├── NotReadyError           a part of the server does not run                     503
     └── BrokerUnavailableError  Redis cannot be reached                               503
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -86,6 +90,11 @@ class StaleAttemptError(ConflictError):
     code = "stale_attempt"
 
 
+class SlowBodyError(ServerError):
+    code = "slow_body"
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
 class TooLargeError(ServerError):
     code = "too_large"
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -104,6 +113,20 @@ class WrongHostError(ServerError):
 class BadQueryError(ServerError):
     code = "bad_query"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class TooManyRequestsError(ServerError):
+    code = "too_many_requests"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFullError(ServerError):
+    code = "queue_full"
+    status = HTTPStatus.TOO_MANY_REQUESTS
 
 
 class NotReadyError(ServerError):
@@ -146,12 +169,24 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
 def install(app: FastAPI) -> None:
     """Answer every foreseen error of this application with a problem document; the guard answers the others."""
 
-    async def handle(_request: Request, error: Exception) -> Response:
+    async def handle(request: Request, error: Exception) -> Response:
         headers = error.headers if isinstance(error, HTTPException) else None
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Where a path has several routes, the router names the first one's methods only.
+            methods = _methods_of(app, request.url.path)
+            headers = {"allow": ", ".join(methods)} if methods else headers
         return problem_response(problem_of(error), headers)
 
     for kind in (NatlabError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, handle)
+
+
+def _methods_of(app: FastAPI, path: str) -> list[str]:
+    """The methods that a documented path takes; a path without parameters comes before one that it would fit."""
+    for template, operations in sorted(app.openapi()["paths"].items(), key=lambda item: "{" in item[0]):
+        if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):
+            return [method.upper() for method in operations]
+    return []
 
 
 def _problem_of_validation(entries: Sequence[Any]) -> Problem:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import text
-from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import Session, col, func, select
 
 from nat_core.comparison import RunOutcome
@@ -21,7 +20,7 @@ from nat_core.events import (
     parse_event,
 )
 from nat_core.records import RunState
-from server import attempts
+from server import attempts, rollup
 from server.attempts import COUNTS
 from server.tables import AttemptRow, EventRow, RunRow
 
@@ -29,6 +28,11 @@ ATTEMPT_STRIDE = 2**32
 """What `seq` goes up by from an attempt to the next one in what the API lists: no attempt has as many events."""
 
 _ENOUGH = 200  # of the newest events, to find the newest value of every metric in
+
+_INSERT = (
+    "INSERT INTO event (run_id, attempt, seq, type, step, time, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO NOTHING"
+)
 
 EVALUATION_KEYS = {
     "eval/accuracy": "$.accuracy",
@@ -51,18 +55,10 @@ def store_events(
         select(func.max(EventRow.seq)).where(EventRow.run_id == run.id, EventRow.attempt == attempt)
     ).one()
     rows = [
-        {
-            "run_id": run.id,
-            "attempt": attempt,
-            "seq": event.seq,
-            "type": event.type,
-            "step": event.step,
-            "time": event.time,
-            "body": event.model_dump_json(),
-        }
-        for event in events
+        (run.id, attempt, event.seq, event.type, event.step, event.time, event.model_dump_json()) for event in events
     ]
-    stored = session.connection().execute(insert(EventRow).on_conflict_do_nothing(), rows)
+    stored = session.connection().exec_driver_sql(_INSERT, rows)
+    rollup.store(session, run.id, attempt, [event for event in events if isinstance(event, MetricsEvent)])
     for event in events:
         if isinstance(event, StateEvent) and event.phase == "started":
             _begin(session, run, attempt, event, folder)
@@ -91,14 +87,17 @@ def _begin(session: Session, run: RunRow, attempt: int, event: StateEvent, folde
 
 def _apply(run: RunRow, events: Iterable[AnyEvent], known: int) -> None:
     """Bring the run's newest values up to date; a late event fills gaps but replaces nothing newer."""
-    latest = dict(run.latest)
+    latest, step = dict(run.latest), run.step
     for event in events:
         values = values_of(event)
-        latest = {**latest, **values} if event.seq > known else {**values, **latest}
-        run.step = max(run.step, min(event.step, run.steps))
+        if event.seq > known:
+            latest.update(values)
+        else:
+            latest = {**values, **latest}
+        step = max(step, event.step)
         if isinstance(event, StateEvent) and event.hardware is not None:
             run.hardware = event.hardware
-    run.latest = latest
+    run.latest, run.step = latest, max(run.step, min(step, run.steps))
 
 
 def _fill(session: Session, run: RunRow, attempt: int, events: Iterable[AnyEvent]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from server.errors import NotFoundError
 
@@ -28,16 +31,31 @@ def remove_run_folder(runs: Path, run_id: str) -> None:
 
 
 def tail_text(path: Path, max_bytes: int) -> str:
-    """The last lines of a text file, whole ones; empty where the file is missing or is a link."""
-    if path.is_symlink() or not path.is_file():
+    """The last lines of a text file, whole ones; empty where there is none.
+
+    No link is followed, of the file or of its folder, and no pipe is waited for: a trainer wrote what is there.
+    """
+    try:
+        file = _open_in(path.parent, path.name)
+    except OSError:
         return ""
-    with path.open("rb") as file:
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return ""
         size = file.seek(0, 2)
         file.seek(max(0, size - max_bytes))
         text = file.read(max_bytes).decode("utf-8", "replace")
     if size > max_bytes:
         text = text.partition("\n")[2]
     return text
+
+
+def _open_in(folder: Path, name: str) -> BinaryIO:
+    within = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        return open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=within), "rb")
+    finally:
+        os.close(within)
 
 
 def without_controls(text: str) -> str:

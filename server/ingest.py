@@ -7,10 +7,11 @@ that one bad entry does not hold up the rest.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from redis.exceptions import ResponseError
 from nat_core.events import AnyEvent
 from server import event_log
 from server.broker import Broker
+from server.logs import about
 from server.store import Store
 from server.tables import RunRow
 
@@ -30,7 +32,8 @@ STREAM = "natlab:events"
 GROUP = "natlab-server"
 _CONSUMER = "server"
 _EVENTS: TypeAdapter[list[AnyEvent]] = TypeAdapter(list[AnyEvent])
-_BATCH = 200
+_ENTRIES = 500  # read at once
+_EVENTS_AT_ONCE = 5000  # of one transaction: others wait for the write lock meanwhile
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,25 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
         for run_id, mine in by_run.items():
             run = session.get(RunRow, run_id)
             if run is None:
-                log.warning("dropped events of %r, which is no run here", run_id)
+                log.warning("dropped events of %r, which is no run here", run_id[:80])
                 continue
-            for batch in mine:
+            for batch in joined(mine):
                 if not 1 <= batch.attempt <= run.attempt:
-                    log.warning("dropped events of %s: attempt %d was never claimed", run_id, batch.attempt)
+                    log.warning("dropped events: attempt was never claimed", extra=about(run_id, batch.attempt))
                 elif event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
                     changes.run_ids.add(run_id)
                     if any(event_log.values_of(event) for event in batch.events):
                         changes.with_metrics.add(run_id)
+
+
+def joined(batches: Sequence[Batch]) -> list[Batch]:
+    """The same with neighbours of one attempt as one: what a batch costs by itself is paid once."""
+    return [
+        Batch(run_id, attempt, [event for batch in group for event in batch.events], folder)
+        for (run_id, attempt, folder), group in itertools.groupby(
+            batches, lambda batch: (batch.run_id, batch.attempt, batch.folder)
+        )
+    ]
 
 
 class Ingestor:
@@ -114,16 +127,16 @@ class Ingestor:
             self._redis_away = False
         if not entries:
             return False
-        store_batches(self._store, _parsed(entries))
-        ids = [entry_id for entry_id, _ in entries]
-        with self._redis.pipeline() as pipe:
-            pipe.xack(STREAM, GROUP, *ids)
-            pipe.xdel(STREAM, *ids)
-            pipe.execute()
+        for ids, batches in portions(entries, _EVENTS_AT_ONCE):
+            store_batches(self._store, batches)
+            with self._redis.pipeline() as pipe:
+                pipe.xack(STREAM, GROUP, *ids)
+                pipe.xdel(STREAM, *ids)
+                pipe.execute()
         return backlog
 
     def _read(self, position: str) -> list[tuple[str, dict[str, str]]]:
-        answer = cast("Any", self._redis.xreadgroup(GROUP, _CONSUMER, {STREAM: position}, count=_BATCH, block=250))
+        answer = cast("Any", self._redis.xreadgroup(GROUP, _CONSUMER, {STREAM: position}, count=_ENTRIES, block=250))
         streams = answer.items() if isinstance(answer, dict) else answer or []
         return [(entry[0], entry[1] or {}) for _, found in streams for entry in _flat(found)]
 
@@ -151,11 +164,20 @@ def _flat(found: Any) -> list[Any]:
     return found[0] if found and isinstance(found[0], list) else found
 
 
-def _parsed(entries: Sequence[tuple[str, Mapping[str, str]]]) -> list[Batch]:
-    batches = []
+def portions(entries: Sequence[tuple[str, Mapping[str, str]]], most: int) -> Iterator[tuple[list[str], list[Batch]]]:
+    """Entries decoded, in parts of about `most` events; one that cannot be read is logged and goes with the others."""
+    ids: list[str] = []
+    batches: list[Batch] = []
+    held = 0
     for entry_id, fields in entries:
+        ids.append(entry_id)
         try:
             batches.append(parse_entry(fields))
+            held += len(batches[-1].events)
         except (ValidationError, ValueError, KeyError) as error:
             log.warning("dropped stream entry %s: %s", entry_id, " ".join(str(error).split())[:300])
-    return batches
+        if held >= most:
+            yield ids, batches
+            ids, batches, held = [], [], 0
+    if ids:
+        yield ids, batches

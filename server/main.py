@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from nat_core.version import __version__
-from server import api, errors, figures, pages
+from server import api, errors, figures, openapi, pages
 from server.api import docs, health
 from server.broker import Broker
 from server.hub import Hub
@@ -64,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.ingestor = ingestor
     app.add_middleware(Guard, settings=settings)
     errors.install(app)
+    openapi.install(app)
     for router in (api.router, health.router, docs.router, figures.router, pages.router):
         app.include_router(router)
     assets.mount(app)

@@ -1,48 +1,59 @@
 """Who may talk to the server: checks before anything else looks at a request.
 
 Launching a run is running code, so: the Host must be one of ours (DNS rebinding), a change must come
-from our own pages (cross-site requests), bodies are JSON of bounded size, and where a token is set
-every request needs it. This is plain ASGI, so that streams pass through unbuffered.
+from our own pages (cross-site requests), bodies are JSON within bounds, and every request but `/healthz`
+needs a token of a role that may make it. This is plain ASGI, so that streams pass through unbuffered.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server import credentials
+from server.credentials import SAFE_METHODS, Role
 from server.errors import (
     ForbiddenError,
     MediaTypeError,
     ServerError,
-    TooLargeError,
+    TooManyRequestsError,
     UnauthorizedError,
     WrongHostError,
     problem_of,
     problem_response,
 )
+from server.limits import Rate, bounded
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1024 * 1024
-COOKIE = "natlab_token"
-_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_OPEN = "/healthz"
+_COOKIE_DAYS = 30
 _HEADERS = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-        "font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+        "font-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
 }
+_DOOR = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>natlab</title>
+<style>:root { color-scheme: light dark } body { font: 1rem/1.5 system-ui, sans-serif; max-width: 36rem;
+margin: 15vh auto; padding: 0 1rem } code { font-size: 1.05em }</style></head>
+<body><h1>This page needs a key</h1>
+<p>Open the link that <code>natlab up</code> printed, or let <code>natlab link</code> print it again on the machine
+that natlab runs on. This browser then stays let in for 30 days.</p>
+<p>Came here by that link? Then <a href="">try once more</a>.</p></body>
+</html>
+"""
 
 
 class Guard:
@@ -50,9 +61,10 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._token = settings.token
-        self._any_host = settings.token is not None and "*" in settings.allowed_hosts
+        self._tokens = credentials.tokens_of(settings)
+        self._any_host = bool(self._tokens) and "*" in settings.allowed_hosts
         self._hosts = {"127.0.0.1", "localhost", "::1", settings.host.strip("[]").lower(), *settings.allowed_hosts}
+        self._changes = Rate(settings.changes_per_s, burst=5 * settings.changes_per_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,10 +85,9 @@ class Guard:
         try:
             answer = self._check(scope)
             if answer is None:
-                receive = await _bounded(scope, receive)
+                receive = await bounded(scope, receive)
         except ServerError as error:
-            headers = {"www-authenticate": "Bearer"} if isinstance(error, UnauthorizedError) else None
-            answer = problem_response(problem_of(error), headers)
+            answer = _refusal(scope, error)
         try:
             await (answer or self._app)(scope, receive, send_guarded)
         except Exception as error:  # a mistake of ours: its answer carries the headers, too
@@ -88,12 +99,15 @@ class Guard:
     def _check(self, scope: Scope) -> Response | None:
         """Raise what is wrong with the request, or return an answer that needs no application."""
         headers = Headers(scope=scope)
+        method, path = scope["method"], scope["path"]
         self._check_host(headers)
-        if scope["method"] not in _SAFE_METHODS:
+        if method not in SAFE_METHODS:
             _check_origin(headers)
             _check_media_type(headers)
-        if self._token is not None and scope["path"] != "/healthz":
-            return self._check_token(scope, headers, self._token)
+        if self._tokens and path != _OPEN and (answer := self._check_role(scope, headers)) is not None:
+            return answer
+        if method not in SAFE_METHODS and not credentials.is_workers_own(method, path):
+            self._changes.take(scope["client"][0] if scope.get("client") else "")
         return None
 
     def _check_host(self, headers: Headers) -> None:
@@ -104,21 +118,45 @@ class Guard:
                 "use 127.0.0.1, or list the name in NATLAB_ALLOWED_HOSTS"
             )
 
-    def _check_token(self, scope: Scope, headers: Headers, token: str) -> Response | None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and _same(given.strip(), token):
-            return None
-        if _same(_cookie(headers), cookie_value(token)):
-            return None
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if scope["method"] == "GET" and any(name == "token" and _same(value, token) for name, value in query):
-            rest = urlencode([(name, value) for name, value in query if name != "token"])
-            answer = RedirectResponse("/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""), status_code=303)
-            answer.set_cookie(COOKIE, cookie_value(token), httponly=True, samesite="strict", max_age=30 * 86400)
+    def _check_role(self, scope: Scope, headers: Headers) -> Response | None:
+        if b"token=" in scope["query_string"] and (answer := self._answer_to_link(scope, headers)) is not None:
             return answer
-        raise UnauthorizedError(
-            "this server needs its token; send it as `Authorization: Bearer`, or open the link that `natlab up` printed"
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        by_token = credentials.role_of_token(self._tokens, given.strip()) if scheme.lower() == "bearer" else None
+        role = by_token or credentials.role_of_cookie(self._tokens, headers.get("cookie", ""), headers.get("host", ""))
+        if role is None:
+            raise UnauthorizedError(
+                "this server needs its token; send it as `Authorization: Bearer`, or open the link that `natlab up` "
+                "printed"
+            )
+        if not credentials.may(role, scope["method"], scope["path"], by_cookie=by_token is None):
+            raise ForbiddenError(
+                f"this is the {role.value}'s token, which does not open {scope['method']} {scope['path'][:80]}; "
+                "use one that does"
+            )
+        return None
+
+    def _answer_to_link(self, scope: Scope, headers: Headers) -> Response | None:
+        """A link with a token becomes a cookie, and the token leaves the address; None where there is no such link."""
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        given = next((value for name, value in query if name == "token"), "")
+        role = credentials.role_of_token(self._tokens, given)
+        if role is None or role is Role.WORKER or scope["method"] != "GET":
+            return None
+        rest = urlencode([(name, value) for name, value in query if name != "token"])
+        answer = RedirectResponse(
+            "/" + scope["path"].lstrip("/") + (f"?{rest}" if rest else ""),
+            status_code=303,
+            headers={"cache-control": "no-store"},
         )
+        answer.set_cookie(
+            credentials.cookie_name(headers.get("host", "")),
+            credentials.cookie_value(self._tokens[role]),
+            httponly=True,
+            samesite="strict",
+            max_age=_COOKIE_DAYS * 86400,
+        )
+        return answer
 
 
 def host_name(host: str) -> str:
@@ -129,9 +167,15 @@ def host_name(host: str) -> str:
         return ""
 
 
-def cookie_value(token: str) -> str:
-    """What the browser keeps: it opens this server, but the token cannot be read back from it."""
-    return hashlib.sha256(f"natlab cookie {token}".encode()).hexdigest()
+def _refusal(scope: Scope, error: ServerError) -> Response:
+    """A problem document; a browser without a cookie gets a page that says how to come by one."""
+    if isinstance(error, UnauthorizedError):
+        if "text/html" in Headers(scope=scope).get("accept", ""):
+            return HTMLResponse(_DOOR, error.status, headers={"cache-control": "no-store"})
+        return problem_response(problem_of(error), {"www-authenticate": "Bearer"})
+    if isinstance(error, TooManyRequestsError):
+        return problem_response(problem_of(error), {"retry-after": str(error.retry_after_s)})
+    return problem_response(problem_of(error))
 
 
 def _check_origin(headers: Headers) -> None:
@@ -156,44 +200,3 @@ def _check_media_type(headers: Headers) -> None:
         raise MediaTypeError(
             f"the Content-Type is {media_type[:80]!r}, but the API takes application/json only; send JSON"
         )
-
-
-async def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Read the body up to the cap, whatever its declared length, and hand it on whole."""
-    if scope["method"] in _SAFE_METHODS:
-        return receive
-    too_large = TooLargeError(f"the request body is longer than {MAX_BODY_BYTES} bytes; send a smaller one")
-    length = Headers(scope=scope).get("content-length", "0")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
-        raise too_large
-    body, more = b"", True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            return receive
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MAX_BODY_BYTES:
-            raise too_large
-    sent = False
-
-    async def replay() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return "" if morsel is None else morsel.value
-
-
-def _same(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())

@@ -11,9 +11,13 @@ from sqlmodel import Session
 
 from nat_core.events import METRICS
 from nat_core.records import MetricSeries
+from server import attempts, rollup
 from server.attempts import COUNTS
 from server.errors import BadQueryError
 from server.event_log import EVALUATION_KEYS
+from server.tables import RunRow
+
+Point = tuple[int, float | None]
 
 X_AXES: dict[str, str | None] = {
     "step": None,
@@ -34,19 +38,19 @@ def metric_series(
             raise BadQueryError(f"keys holds {key[:80]!r}, which is no metric; choose from nat_core.events.METRICS")
     if x not in X_AXES:
         raise BadQueryError(f"x is {x[:80]!r}, but it is one of {', '.join(X_AXES)}; choose one")
+    after = -1 if since is None else since
     places = _places(session, run_ids, x)
     series = []
     for key in keys:
-        points = _points(session, run_ids, key)
         for run_id in run_ids:
-            steps = [step for step, _ in points.get(run_id, [])]
-            values = [value for _, value in points.get(run_id, [])]
-            xs = [float(step) for step in steps] if places is None else places(run_id, steps)
-            shown = [index for index, step in enumerate(steps) if since is None or step > since]
-            shown = thin(shown, values, max_points)
-            if shown:
-                y = [values[index] for index in shown]
-                series.append(MetricSeries(run_id=run_id, key=key, x=[xs[index] for index in shown], y=y))
+            points = _rolled_up(session, run_id, key, after, max_points) if places is None else None
+            if points is None:
+                points = [point for point in _points(session, run_id, key) if point[0] > after]
+            points = thin(points, max_points)
+            steps = [step for step, _ in points]
+            if steps:
+                xs = [float(step) for step in steps] if places is None else places(run_id, steps)
+                series.append(MetricSeries(run_id=run_id, key=key, x=xs, y=[value for _, value in points]))
     return series
 
 
@@ -58,8 +62,8 @@ def _places(session: Session, run_ids: list[str], x: str) -> Callable[[str, Sequ
     summed = X_AXES[x]
     if summed is None:
         return None
-    sums = _points(session, run_ids, summed)
-    return lambda run_id, steps: running_sum(sums.get(run_id, []), steps)
+    sums = {run_id: _points(session, run_id, summed) for run_id in run_ids}
+    return lambda run_id, steps: running_sum(sums[run_id], steps)
 
 
 def _elapsed(session: Session, run_id: str) -> list[tuple[int, float | None]]:
@@ -89,34 +93,52 @@ def running_sum(points: Sequence[tuple[int, float | None]], steps: Sequence[int]
     return [sums[bisect_right(at, step)] for step in steps]
 
 
-def thin(indices: list[int], values: Sequence[float | None], max_points: int | None) -> list[int]:
-    """At most `max_points` of the indices: of each of equal buckets its lowest, highest and last value.
+def thin(points: list[Point], max_points: int | None) -> list[Point]:
+    """At most `max_points` of the points: of each of equal buckets the lowest, the highest and the last one.
 
     Spikes survive, and the same points come out every time: drawing at random loses both.
     """
-    if max_points is None or len(indices) <= max_points:
-        return indices
+    if max_points is None or len(points) <= max_points:
+        return points
     buckets = max(1, max_points // 3)
-    kept: set[int] = set()
+    kept: list[Point] = []
     for bucket in range(buckets):
-        part = indices[bucket * len(indices) // buckets : (bucket + 1) * len(indices) // buckets]
-        known = [(value, index) for index in part if (value := values[index]) is not None]
-        if known:
-            kept.update((min(known)[1], max(known)[1]))
-        kept.add(part[-1])
-    return sorted(kept)
+        part = points[bucket * len(points) // buckets : (bucket + 1) * len(points) // buckets]
+        known = [(value, index) for index, (_, value) in enumerate(part) if value is not None]
+        places = {min(known)[1], max(known)[1]} if known else set()
+        kept += [part[index] for index in sorted(places | {len(part) - 1})]
+    return kept
 
 
-def _points(session: Session, run_ids: list[str], key: str) -> dict[str, list[tuple[int, float | None]]]:
-    """(step, value) in order for each run, every step once; null where the value was not finite."""
+def _rolled_up(session: Session, run_id: str, key: str, after: int, max_points: int | None) -> list[Point] | None:
+    """The points after a step from buckets; None where the line is short enough to be read event by event."""
+    run = session.get_one(RunRow, run_id)
+    size = None if max_points is None else rollup.size_for(run.step - max(0, after), max_points)
+    if size is None or key in EVALUATION_KEYS:
+        return None
+    points: list[Point] = []
+    for attempt in attempts.of_run(session, run_id):
+        kept_to = run.steps if attempt.kept_to is None else attempt.kept_to
+        for bucket in rollup.read(session, run_id, attempt.number, key, size, after):
+            if bucket.start > after and bucket.last_step <= kept_to:
+                points += bucket.points()
+            elif bucket.start <= kept_to:  # cut through by a restart, or by where the reader is
+                ends = max(bucket.start - 1, after), min(bucket.start + size - 1, kept_to)
+                points += _points(session, run_id, key, attempt.number, *ends)
+    return points
+
+
+def _points(
+    session: Session, run_id: str, key: str, attempt: int | None = None, after: int = -1, upto: int = 2**60
+) -> list[Point]:
+    """(step, value) in order, every step once; null where the value was not finite. Of one attempt if it is given."""
     path = EVALUATION_KEYS.get(key, f'$.values."{key}"')
     kind = "evaluation" if key in EVALUATION_KEYS else "metrics"
     missing = "json_type(body, :path) IS NOT NULL" if kind == "metrics" else "json_extract(body, :path) IS NOT NULL"
     query = text(
         f"SELECT event.step, json_extract(body, :path) FROM event {COUNTS} "
-        f"WHERE event.run_id = :run AND type = :kind AND {missing} ORDER BY event.attempt, seq"
+        f"WHERE event.run_id = :run AND type = :kind AND {missing} AND event.step > :after AND event.step <= :upto "
+        f"{'' if attempt is None else 'AND event.attempt = :attempt '}ORDER BY event.attempt, seq"
     )
-    return {
-        run_id: [(step, value) for step, value in session.execute(query, {"path": path, "kind": kind, "run": run_id})]
-        for run_id in run_ids
-    }
+    names = {"path": path, "kind": kind, "run": run_id, "after": after, "upto": upto, "attempt": attempt}
+    return [(step, value) for step, value in session.execute(query, names)]

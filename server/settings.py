@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from server.errors import SettingsError
 
+_SHORTEST_TOKEN = 16
+_LOG_FORMATS = ("text", "json")
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What `NATLAB_*` variables say. `Settings()` is a loopback server without Redis, as tests want it."""
+    """What `NATLAB_*` variables say. `Settings()` is a loopback server without Redis and tokens, as tests want it."""
 
     home: Path = Path(".natlab")
     redis_url: str = "redis://127.0.0.1:6379/0"
     host: str = "127.0.0.1"
     port: int = 8300
+    auth: bool = True
     token: str | None = field(default=None, repr=False)
+    viewer_token: str | None = field(default=None, repr=False)
+    worker_token: str | None = field(default=None, repr=False)
     allowed_hosts: frozenset[str] = frozenset()
     lease_s: float = 60.0
     max_restarts: int = 3
+    changes_per_s: float = 20.0
+    max_queued: int = 1000
+    log_as_json: bool = False
 
     @property
     def database(self) -> Path:
@@ -60,17 +69,24 @@ class Settings:
             redis_url=redis_url,
             host=env.get("NATLAB_HOST") or "127.0.0.1",
             port=_port(env.get("NATLAB_PORT") or "8300"),
-            token=_token(env),
+            auth=_choice("NATLAB_AUTH", env.get("NATLAB_AUTH") or "token", ("token", "none")) == "token",
+            token=_token(env, "NATLAB_TOKEN"),
+            viewer_token=_token(env, "NATLAB_VIEWER_TOKEN"),
+            worker_token=_token(env, "NATLAB_WORKER_TOKEN"),
             allowed_hosts=frozenset(
                 name.strip().lower() for name in env.get("NATLAB_ALLOWED_HOSTS", "").split(",") if name.strip()
             ),
             lease_s=_seconds("NATLAB_LEASE_S", env.get("NATLAB_LEASE_S") or "60"),
             max_restarts=_count("NATLAB_MAX_RESTARTS", env.get("NATLAB_MAX_RESTARTS") or "3"),
+            changes_per_s=_number("NATLAB_CHANGES_PER_S", env.get("NATLAB_CHANGES_PER_S") or "20", "changes a second"),
+            max_queued=_count("NATLAB_MAX_QUEUED", env.get("NATLAB_MAX_QUEUED") or "1000", most=1_000_000),
+            log_as_json=_choice("NATLAB_LOG_FORMAT", env.get("NATLAB_LOG_FORMAT") or "text", ("text", "json"))
+            == "json",
         )
-        if settings.token is None and not settings.is_loopback:
+        if not settings.auth and not settings.is_loopback:
             raise SettingsError(
-                f"NATLAB_HOST is {settings.host!r}, but launching runs is running code, so without a token the "
-                "server listens on loopback only; set NATLAB_TOKEN or NATLAB_TOKEN_FILE, or use 127.0.0.1"
+                f"NATLAB_HOST is {settings.host!r}, but launching runs is running code, so with NATLAB_AUTH=none the "
+                "server listens on loopback only; unset NATLAB_AUTH, or use 127.0.0.1"
             )
         return settings
 
@@ -92,32 +108,47 @@ def _port(text: str) -> int:
 
 
 def _seconds(name: str, text: str) -> float:
+    return _number(name, text, "seconds")
+
+
+def _number(name: str, text: str, unit: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 < value < 1e6:
-        raise SettingsError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
+        raise SettingsError(f"{name} is {text!r}, but it is a number of {unit} above 0; correct it")
     return value
 
 
-def _count(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 1000:
-        raise SettingsError(f"{name} is {text!r}, but it is a whole number from 0 to 1000; correct it")
+def _count(name: str, text: str, most: int = 1000) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > most:
+        raise SettingsError(f"{name} is {text!r}, but it is a whole number from 0 to {most}; correct it")
     return int(text)
 
 
-def _token(env: Mapping[str, str]) -> str | None:
-    token, path = env.get("NATLAB_TOKEN"), env.get("NATLAB_TOKEN_FILE")
+def _choice(name: str, text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}, but it is one of {', '.join(choices)}; choose one")
+    return text
+
+
+def _token(env: Mapping[str, str], name: str) -> str | None:
+    token, path = env.get(name), env.get(f"{name}_FILE")
     if not token and path:
         try:
             token = Path(path).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
-                f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
+                f"{name}_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
             ) from None
         if not token:
-            raise SettingsError(f"NATLAB_TOKEN_FILE is {path!r}, which is empty; write the token into it")
+            raise SettingsError(f"{name}_FILE is {path!r}, which is empty; write the token into it")
     if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise SettingsError("NATLAB_TOKEN holds characters that a header cannot carry; use letters and digits")
+        raise SettingsError(f"{name} holds characters that a header cannot carry; use letters and digits")
+    if token and len(token) < _SHORTEST_TOKEN:
+        raise SettingsError(
+            f"{name} is {len(token)} characters long, but one that cannot be guessed has {_SHORTEST_TOKEN} or more; "
+            "make one with `openssl rand -hex 32`"
+        )
     return token or None

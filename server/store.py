@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, col, delete, func, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
@@ -20,11 +20,11 @@ from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDe
 from nat_core.spec import ExperimentSpec
 from server import attempts, event_log, folders, queue, series, views
 from server.db import Database
-from server.errors import NotFinishedError, NotFoundError
+from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.settings import Settings
-from server.tables import AttemptRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
@@ -60,7 +60,9 @@ class Store:
 
         Announcing comes before the commit; a worker that claims at once waits for the write lock.
         """
+        planned = spec.expand()
         with self.change() as (session, changes):
+            _demand_room(session, len(planned), self.settings.max_queued)
             row = ExperimentRow(
                 id=new_id("exp"), name=spec.name, tags=spec.tags, notes=spec.notes, spec=spec.model_dump(mode="json")
             )
@@ -77,7 +79,7 @@ class Store:
                     steps=run.steps,
                     spec=run.model_dump(mode="json"),
                 )
-                for position, run in enumerate(spec.expand())
+                for position, run in enumerate(planned)
             ]
             session.add_all(runs)
             session.flush()
@@ -289,6 +291,15 @@ def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
 
 
+def _demand_room(session: Session, more: int, most: int) -> None:
+    waiting = session.exec(select(func.count()).where(RunRow.state == RunState.QUEUED)).one()
+    if waiting + more > most:
+        raise QueueFullError(
+            f"{waiting} runs wait and these are {more} more, but at most {most} may; wait, stop some, "
+            "or set NATLAB_MAX_QUEUED"
+        )
+
+
 def _demand_finished(run: RunRow) -> None:
     if not RunState(run.state).is_final:
         raise NotFinishedError(f"run {run.id} is {run.state}, but only a finished run can be deleted; stop it first")
@@ -296,6 +307,7 @@ def _demand_finished(run: RunRow) -> None:
 
 def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
     session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
+    session.exec(delete(BucketRow).where(col(BucketRow.run_id) == run.id))
     session.exec(delete(AttemptRow).where(col(AttemptRow.run_id) == run.id))
     session.delete(run)
     session.flush()

@@ -1,4 +1,4 @@
-"""The five tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
+"""The six tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
 
 from __future__ import annotations
 
@@ -113,3 +113,25 @@ class EventRow(SQLModel, table=True):
     step: int
     time: float
     body: str
+
+
+class BucketRow(SQLModel, table=True):
+    """A metric's lowest, highest and last value within `size` steps from `start` on, of one attempt.
+
+    Written and read by `server.rollup`. No foreign key: rows are many, and go with their run's.
+    """
+
+    __tablename__ = "bucket"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    run_id: str = Field(primary_key=True)
+    attempt: int = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    size: int = Field(primary_key=True)
+    start: int = Field(primary_key=True)
+    lo: float | None = None
+    lo_step: int
+    hi: float | None = None
+    hi_step: int
+    last: float | None = None
+    last_step: int

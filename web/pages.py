@@ -23,7 +23,7 @@ from web.tokens import SampleChoice
 from web.view import TABLES, TableView, link, table_view
 
 TABS = {"overview": "Overview", "tokens": "Tokens", "logs": "Logs", "config": "Config"}
-TOKEN_HEADER = "Authorization: Bearer $NATLAB_TOKEN"
+TOKEN_HEADER = "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}"
 TABLE_SUBS = {
     "budgets": "means over seeds, ± 95% intervals not adjusted for the number of budgets",
     "runs": "newest values",

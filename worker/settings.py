@@ -51,14 +51,19 @@ class WorkerSettings:
             raise WorkerError(
                 f"NATLAB_SERVER_URL is {server_url!r}, but the worker needs an http:// address; correct it"
             )
+        home = Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute()
         heartbeat_s = _seconds("NATLAB_HEARTBEAT_S", env.get("NATLAB_HEARTBEAT_S") or "2")
         return cls(
-            home=Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute(),
+            home=home,
             redis_url=redis_url,
             server_url=server_url.rstrip("/"),
+<<<<<<< HEAD
             token=_token(env),
             labels=tuple(label.strip() for label in env.get("NATLAB_LABELS", "").split(",") if label.strip()),
             slots=_slots(env.get("NATLAB_WORKER_SLOTS") or ""),
+=======
+            token=_token(env, home),
+>>>>>>> door-slice
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
             stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
@@ -86,6 +91,7 @@ def _seconds(name: str, text: str) -> float:
     return value
 
 
+<<<<<<< HEAD
 def _slots(text: str) -> int | None:
     if not text:
         return None
@@ -104,3 +110,22 @@ def _token(env: Mapping[str, str]) -> str | None:
                 f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
             ) from None
     return token or None
+=======
+def _token(env: Mapping[str, str], home: Path) -> str | None:
+    """The first that is set: a token for workers, the server's own, the one that a server left in the data folder."""
+    for name in ("NATLAB_WORKER_TOKEN", "NATLAB_TOKEN"):
+        token, path = env.get(name), env.get(f"{name}_FILE")
+        if token or path:
+            return token or _token_in(f"{name}_FILE", Path(path or "").expanduser())
+    kept = home / "worker-token"
+    return _token_in("the worker's token file", kept) if kept.exists() else None
+
+
+def _token_in(name: str, path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkerError(
+            f"{name} is {str(path)!r}, which cannot be read ({error}); correct the path or its permissions"
+        ) from None
+>>>>>>> door-slice

@@ -36,7 +36,10 @@ class ExperimentEdit(Body):
 @router.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    responses={503: {"model": Problem, "description": "Redis cannot be reached; nothing was stored."}},
+    responses={
+        429: {"model": Problem, "description": "Too many runs wait already, or launches come too fast."},
+        503: {"model": Problem, "description": "Redis cannot be reached; nothing was stored."},
+    },
 )
 def launch(
     spec: ExperimentSpec,

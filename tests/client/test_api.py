@@ -125,6 +125,18 @@ def test_a_token_file_is_found_in_the_home_folder(monkeypatch: pytest.MonkeyPatc
     assert default_token() == "at-home"
 
 
+def test_a_server_s_own_token_is_found_in_its_data_folder_and_sent_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NATLAB_HOME", str(tmp_path))
+    assert default_token() is None
+    (tmp_path / "token").write_text("made-at-first-start\n")
+    for here in ("http://127.0.0.1:8300", "http://localhost:1", "http://[::1]:8300/runs"):
+        assert default_token(here) == "made-at-first-start"
+    for elsewhere in ("http://gpu-box:8300", "http://127.0.0.1.evil.example", "http://10.0.0.1:8300", "nonsense"):
+        assert default_token(elsewhere) is None
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

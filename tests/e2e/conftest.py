@@ -21,7 +21,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
 
 @pytest.fixture
 def lab(stack: Command) -> Iterator[NatLab]:
-    with NatLab(stack.url) as client:
+    with stack.connect() as client:
         yield client
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from client.api import NatLab, default_token
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -68,6 +70,10 @@ class Command:
                 break
             time.sleep(0.05)
         raise AssertionError(f"no line matched {pattern!r}; printed:\n" + "\n".join(self.lines) + self.logs())
+
+    def connect(self) -> NatLab:
+        """A client with the token that the stack made."""
+        return NatLab(self.url, default_token(self.url, self.home))
 
     def end(self, signum: signal.Signals = signal.SIGINT, timeout_s: float = 40) -> int:
         """Signal it, as Ctrl-C does, and return its exit status."""

@@ -33,6 +33,9 @@ def browser_page(stack: Command) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(20_000)
+        let_in = stack.wait_for_line(r"natlab is at (http://\S+)")[1]
+        page.goto(let_in)
+        assert page.url == f"{stack.url}/experiments"  # the token left the address
         yield page
         browser.close()
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from client.api import NatLab
 from tests.e2e.support import natlab, processes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -33,7 +32,7 @@ def test_demo_serves_on_after_the_table_until_ctrl_c(tmp_path: Path) -> None:
     # --steps 1: what matters here is what happens after the table.
     with natlab(tmp_path / "home", "demo", "--steps", "1") as demo:
         demo.wait_for_line(r"^Serving until Ctrl-C", timeout_s=400)
-        with NatLab(demo.url) as lab:
+        with demo.connect() as lab:
             [experiment] = lab.experiments()
         assert experiment.state == "succeeded"
         assert demo.end(signal.SIGINT) == 130

@@ -43,7 +43,12 @@ def test_the_httpx_script_launches_watches_and_compares(stack: Command, tmp_path
 def test_the_curl_commands_launch_the_same_way(stack: Command, lab: NatLab, tmp_path: Path) -> None:
     commands = code_block("sh", "curl").replace("http://127.0.0.1:8300", stack.url)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=REPOSITORY,
+        env=stack_environment(stack.home, 0),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     first = json.JSONDecoder().raw_decode(done.stdout)[0]

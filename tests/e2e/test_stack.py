@@ -73,7 +73,7 @@ def test_a_signal_while_training_leaves_no_process(
     signum: signal.Signals, status: int, tmp_path: Path, small_demo: ExperimentSpec
 ) -> None:
     with running_stack(tmp_path / "home") as up:
-        with NatLab(up.url) as lab:
+        with up.connect() as lab:
             [run] = lab.launch(endless(small_demo)).runs
             wait_for_step(lab, run.id)
         assert any("-m nat_core" in line for line in processes_of(tmp_path / "home"))
@@ -83,7 +83,7 @@ def test_a_signal_while_training_leaves_no_process(
 
 def test_a_killed_up_leaves_no_process(tmp_path: Path, small_demo: ExperimentSpec) -> None:
     with running_stack(tmp_path / "home") as up:
-        with NatLab(up.url) as lab:
+        with up.connect() as lab:
             [run] = lab.launch(endless(small_demo)).runs
             wait_for_step(lab, run.id)
         os.kill(up.process.pid, signal.SIGKILL)
@@ -126,12 +126,12 @@ def test_an_unreachable_redis_is_one_sentence_before_anything_starts(tmp_path: P
 
 
 def test_what_was_stored_is_there_after_a_restart(tmp_path: Path, small_demo: ExperimentSpec) -> None:
-    with running_stack(tmp_path / "home") as up, NatLab(up.url) as lab:
+    with running_stack(tmp_path / "home") as up, up.connect() as lab:
         ended = lab.wait(lab.launch(small_demo).id)
         before = lab.comparison(ended.id)
-    with pytest.raises(ServerUnreachable), NatLab(up.url) as gone:
+    with pytest.raises(ServerUnreachable), up.connect() as gone:
         gone.experiments()
-    with running_stack(tmp_path / "home") as up, NatLab(up.url) as lab:
+    with running_stack(tmp_path / "home") as up, up.connect() as lab:
         assert [found.id for found in lab.experiments()] == [ended.id]
         assert lab.comparison(ended.id) == before
 
@@ -141,7 +141,7 @@ def test_with_redis_away_a_launch_is_refused_and_nothing_is_stored(tmp_path: Pat
     redis = Child("valkey", [str(valkey_binary()), *valkey_arguments(tmp_path, path)], tmp_path / "valkey.log")
     while not path.exists():
         time.sleep(0.05)
-    with running_stack(tmp_path / "home", env={"NATLAB_REDIS_URL": f"unix://{path}"}) as up, NatLab(up.url) as lab:
+    with running_stack(tmp_path / "home", env={"NATLAB_REDIS_URL": f"unix://{path}"}) as up, up.connect() as lab:
         redis.stop(grace_s=5)
         with pytest.raises(ApiError) as refused:
             lab.launch(small_demo)

@@ -20,6 +20,7 @@ from tests.server.conftest import Api
 from tests.server.support import VALKEY, free_port, wait_until
 
 LEASE_S = 3.0
+TOKEN = "a-token-for-the-faults"
 SEAM = Path(__file__).with_name("seam")
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -50,13 +51,14 @@ class Stack:
             "NATLAB_PORT": str(port),
             "NATLAB_REDIS_URL": f"unix://{socket}",
             "NATLAB_SERVER_URL": self.url,
+            "NATLAB_TOKEN": TOKEN,
             "NATLAB_LEASE_S": f"{lease_s:g}",
             "NATLAB_HEARTBEAT_S": "0.2",
             "FAULT_MARK": str(self.mark),
             "PYTHONPATH": f"{SEAM}{os.pathsep}{ROOT}",
         }
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
-        self.http = httpx.Client(base_url=self.url, timeout=20)
+        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
         self.api = Api(self.http)
         self.redis = redis.Redis(unix_socket_path=str(socket), decode_responses=True)
         self.start_valkey()

@@ -14,7 +14,7 @@ def test_openapi_describes_every_resource_and_its_errors(client: TestClient) -> 
     launch = document["paths"]["/api/v1/experiments"]["post"]
     assert launch["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/ExperimentSpec")
     assert {"201", "422", "503"} <= set(launch["responses"])
-    refused = launch["responses"]["422"]["content"]["application/json"]["schema"]["$ref"]
+    refused = launch["responses"]["422"]["content"]["application/problem+json"]["schema"]["$ref"]
     assert refused.endswith("/Problem")
     assert not any(path.startswith("/experiments") for path in document["paths"])  # pages are no API
 

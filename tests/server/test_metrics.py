@@ -86,10 +86,10 @@ def test_running_sum_counts_up_to_and_including_the_step() -> None:
 def test_thin_keeps_spikes_and_the_last_point() -> None:
     values: list[float | None] = [0.0] * 1000
     values[333], values[700], values[400] = 9.0, -9.0, None
-    kept = thin(list(range(1000)), values, 30)
-    assert len(kept) <= 30 and {333, 700, 999} <= set(kept) and kept == sorted(kept)
-    assert thin([1, 2, 3], [None] * 4, 3) == [1, 2, 3]
-    assert thin(list(range(10)), [None] * 10, 3) == [9]
+    kept = thin(list(enumerate(values)), 30)
+    assert len(kept) <= 30 and {(333, 9.0), (700, -9.0), (999, 0.0)} <= set(kept) and kept == sorted(kept)
+    assert thin([(1, None), (2, None), (3, None)], 3) == [(1, None), (2, None), (3, None)]
+    assert thin([(step, None) for step in range(10)], 3) == [(9, None)]
 
 
 def test_outcome_sums_steps_and_takes_the_last_evaluation(app: FastAPI, api: Api, trained: str) -> None:

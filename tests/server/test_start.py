@@ -57,8 +57,8 @@ def test_unreachable_redis_is_one_sentence_without_the_password(tmp_path: Path) 
 
 
 def test_listening_beyond_loopback_without_a_token_is_refused(tmp_path: Path, redis_url: str) -> None:
-    ended = start(environment(tmp_path, NATLAB_REDIS_URL=redis_url, NATLAB_HOST="0.0.0.0"))
-    assert_one_sentence(ended, "NATLAB_HOST is '0.0.0.0'", "NATLAB_TOKEN")
+    ended = start(environment(tmp_path, NATLAB_REDIS_URL=redis_url, NATLAB_HOST="0.0.0.0", NATLAB_AUTH="none"))
+    assert_one_sentence(ended, "NATLAB_HOST is '0.0.0.0'", "unset NATLAB_AUTH")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -70,7 +70,8 @@ def test_serves_alone_on_its_home_and_ends_well_with_a_stream_open(
     with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         url = process.stdout.readline().split()[-1]
-        with httpx.Client(base_url=url) as http:
+        token = (tmp_path / "token").read_text().strip()
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}) as http:
             wait_until(lambda: http.get("/readyz").is_success)
             if stop == signal.SIGTERM:
                 assert_one_sentence(start(env), f"NATLAB_HOME is '{tmp_path}'", "another natlab server")
@@ -80,7 +81,8 @@ def test_serves_alone_on_its_home_and_ends_well_with_a_stream_open(
                 began = time.monotonic()
                 assert process.wait(10) == 0
                 assert time.monotonic() - began < 4
-        assert "Traceback" not in process.stderr.read()
+        log = process.stderr.read()
+        assert "Traceback" not in log and token not in log
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,10 @@ def test_serves_alone_on_its_home_and_ends_well_with_a_stream_open(
         ({"NATLAB_PORT": "70000"}, "NATLAB_PORT is '70000'"),
         ({"NATLAB_LEASE_S": "-1"}, "NATLAB_LEASE_S is '-1'"),
         ({"NATLAB_LEASE_S": "nan"}, "NATLAB_LEASE_S is 'nan'"),
-        ({"NATLAB_HOST": "192.168.1.5"}, "NATLAB_HOST is '192.168.1.5'"),
+        ({"NATLAB_HOST": "192.168.1.5", "NATLAB_AUTH": "none"}, "NATLAB_HOST is '192.168.1.5'"),
+        ({"NATLAB_AUTH": "off"}, "NATLAB_AUTH is 'off'"),
+        ({"NATLAB_TOKEN": "short"}, "NATLAB_TOKEN is 5 characters long"),
+        ({"NATLAB_CHANGES_PER_S": "0"}, "NATLAB_CHANGES_PER_S is '0'"),
         ({"NATLAB_TOKEN_FILE": "/nowhere/token"}, "NATLAB_TOKEN_FILE is '/nowhere/token'"),
         ({"NATLAB_TOKEN": "two words"}, "NATLAB_TOKEN holds characters"),
     ],
@@ -105,7 +110,7 @@ def test_settings_name_the_variable_its_value_and_the_rule(variables: dict[str, 
 
 
 def test_settings_beyond_loopback_with_a_token_from_a_file(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("abc123\n")
+    (tmp_path / "token").write_text("abc123-abc123-abc123\n")
     settings = Settings.from_env(
         {
             "NATLAB_REDIS_URL": "redis://r:6379/0",
@@ -114,8 +119,8 @@ def test_settings_beyond_loopback_with_a_token_from_a_file(tmp_path: Path) -> No
             "NATLAB_ALLOWED_HOSTS": "Server, gpu-box",
         }
     )
-    assert settings.token == "abc123" and settings.allowed_hosts == {"server", "gpu-box"}
-    assert "abc123" not in repr(settings)
+    assert settings.token == "abc123-abc123-abc123" and settings.allowed_hosts == {"server", "gpu-box"}
+    assert "abc123-abc123-abc123" not in repr(settings)
 
 
 @pytest.mark.parametrize(

@@ -285,7 +285,7 @@ def test_the_form_s_command_takes_the_token_from_the_shell(browser: Browser, pag
         command = page.locator("#launch .copyable pre")
         start = f"curl -X POST {url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n"
         assert (command.text_content() or "").startswith(
-            f'{start}  -H "Authorization: Bearer $NATLAB_TOKEN" \\\n  -d \'{{'
+            start + '  -H "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}" \\\n  -d \'{'
         )
         assert "s3cret" not in page.content()
 

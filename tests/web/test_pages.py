@@ -51,7 +51,7 @@ def test_the_empty_listing_says_what_to_do_and_its_command_launches_the_demo(cli
 def test_commands_carry_the_name_of_the_token_s_variable_where_one_is_needed(
     client: TestClient, tmp_path: Path
 ) -> None:
-    header = "Authorization: Bearer $NATLAB_TOKEN"
+    header = "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}"
     assert header not in client.get("/experiments").text + client.get("/experiments/new").text
     locked = create_app(Settings(home=tmp_path / "locked", token="s3cret-t0ken"))
     browser = TestClient(locked, base_url="http://127.0.0.1:8300")

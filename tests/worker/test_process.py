@@ -120,7 +120,7 @@ def test_worker_with_a_wrong_token_says_so(start: Start, settings: Settings, red
     from server.main import create_app
     from tests.server.support import served
 
-    app = create_app(Settings(home=settings.home / "locked", redis_url=redis_url, token="right"))
+    app = create_app(Settings(home=settings.home / "locked", redis_url=redis_url, token="the-right-token"))
     with served(app) as url:
         process = start(NATLAB_SERVER_URL=url, NATLAB_TOKEN="wrong")
         assert process.wait(20) == 2
