@@ -12,7 +12,7 @@ import yaml
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS, MetricInfo, Panel
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
-from web.formatting import change, clock, count, elapsed_s, percent, points, significant
+from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
 
 # Charts that stand open on the pages; the rest of METRICS waits behind its panel's heading.
 EXPERIMENT_CHARTS = ("eval/accuracy", "reward", "budget/effective_sample_size")
@@ -31,6 +31,13 @@ TILE_KEYS = (
     "timing_s/forward_backward",
     "perf/peak_memory_gib",
 )
+X_WORDS = {
+    "step": "step",
+    "tokens_selected": "tokens trained on",
+    "tokens_generated": "tokens generated",
+    "update_s": "update seconds",
+    "wall_s": "wall-clock",
+}
 _ACTIVE = (RunState.QUEUED, RunState.RUNNING, RunState.STOPPING)
 
 
@@ -72,6 +79,20 @@ def run_progress(run: RunRecord, now: datetime | None = None) -> Progress:
         if not run.state.is_final:
             text += f" < {clock(run.eta_s)} left" if run.eta_s is not None else " so far"
     return Progress(100 * min(1.0, share), text)
+
+
+def run_facts(run: RunRecord) -> list[str]:
+    """What is to say of a run beside its progress: its attempts where there were several, and who trains it."""
+    facts = []
+    if run.attempt > 1:
+        facts.append(f"attempt {run.attempt}")
+    if run.restarts:
+        facts.append(plural(run.restarts, "restart"))
+    if run.resumed_step:
+        facts.append(f"went on from step {run.resumed_step:,}")
+    if run.worker_id:
+        facts.append(run.worker_id)
+    return facts
 
 
 def run_seconds(run: RunRecord, now: datetime | None = None) -> float | None:

@@ -15,13 +15,14 @@ from server.settings import Settings
 from tests.server.support import served
 from tests.web.browsing import HOSTILE, Site, drawn
 from tests.web.building import HARDWARE, finished_experiment, launch, run_events, small_spec, train
+from web.run_pages import TABS
 
 pytestmark = pytest.mark.slow
 
 
 def paths(site: Site) -> list[str]:
     run = site.finished.runs[1].id
-    tabs = [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]
+    tabs = [f"/runs/{run}"] + [f"/runs/{run}/{tab}" for tab in TABS if tab != "overview"]
     compare = f"/compare?runs={','.join(run.id for run in site.finished.runs)}"
     pages = ["/experiments", f"/experiments/{site.finished.id}", f"/experiments/{site.finished.id}?table=runs", compare]
     return [*pages, *tabs, "/experiments/new", "/workers", "/runs/none"]
@@ -184,8 +185,17 @@ def test_tokens_are_read_by_keyboard(site: Site, page: Page) -> None:
     page.get_by_role("link", name="Next sample").click()
     expect(page.locator("#h-sample")).to_have_text("Step 8 · sample 3 of 4")
     page.wait_for_load_state("load")  # the text is there before the scripts are
-    page.locator("select[name=step]").select_option("12")
+    page.locator("select[name=in]").select_option("12")
+    expect(page.locator("#h-sample")).to_have_text("Step 12 · sample 1 of 4")
+    page.wait_for_load_state("load")
+    page.keyboard.press("/")
+    page.keyboard.type("#### 4")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=%23%23%23%23*")
+    expect(page.get_by_test_id("found").locator("tbody tr")).to_have_count(4)
+    page.get_by_role("link", name="Step 12, 3").click()
     expect(page.locator("#h-sample")).to_have_text("Step 12 · sample 3 of 4")
+    assert "q=%23%23%23%23" in page.url and "in=12" in page.url
 
 
 # --- the launch form ---------------------------------------------------------------------------------

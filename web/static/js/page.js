@@ -20,3 +20,4 @@ startLive();
 startCharts();
 if (document.getElementById("launch")) import("./launch_form.js").then((module) => module.startLaunchForm());
 if (document.querySelector("[data-tokens]")) import("./tokens.js").then((module) => module.startTokens());
+if (document.getElementById("follow")) import("./log.js").then((module) => module.startLog());
