@@ -7,17 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from nat_core.spec import demo_experiment
-from server import run_pages
+from server import launch_pages, run_pages
 from server.errors import NotFoundError
 from server.page_route import PageRoute, here
 from server.reading import RunIds, StoreDep, kept_comparison, picked_groups
-from web.pages import compare_page, experiment_page, experiments_page, launch_page, workers_page
+from web.pages import compare_page, experiment_page, experiments_page, workers_page
 
 _PAGE_SIZE = 20
 
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
+router.include_router(launch_pages.router)  # first: `new` is no experiment's id
+router.include_router(run_pages.router)
 
 
 @router.get("/")
@@ -36,12 +37,6 @@ def experiments(
     answers = {experiment.id: kept_comparison(store, experiment).headline for experiment in page.items}
     url = str(request.base_url).rstrip("/")
     return experiments_page(page, answers, archived, here(request), url, store.settings.token is not None)
-
-
-@router.get("/experiments/new")
-def launch(store: StoreDep, clone: Annotated[str | None, Query(max_length=40)] = None) -> str:
-    cloned = store.get_experiment(clone) if clone else None
-    return launch_page(cloned.spec if cloned else demo_experiment(), cloned, store.settings.token is not None)
 
 
 @router.get("/experiments/{experiment_id}")
@@ -65,6 +60,3 @@ def compare(request: Request, store: StoreDep, runs: RunIds = "") -> str:
 def workers(store: StoreDep) -> str:
     known = store.list_workers()
     return workers_page([(worker, store.get_run(worker.run_id) if worker.run_id else None) for worker in known])
-
-
-router.include_router(run_pages.router)

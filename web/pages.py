@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, Page, RunRecord, WorkerRecord
-from nat_core.spec import ExperimentSpec, demo_experiment
+from nat_core.spec import demo_experiment
 from web import views
 from web.columns import BUDGET_COLUMNS, RUN_COLUMNS, BudgetItem
 from web.compare import Group, compared_table, group_differences
 from web.diff import differences
 from web.figures import X_AXES
-from web.form import DATA_TYPES, launch_form
 from web.formatting import sentence
+from web.launch_pages import TOKEN_HEADER
 from web.table import Row, Table, make_table
 from web.templating import render
 from web.view import TABLES, TableView, link, table_view
 
-TOKEN_HEADER = "Authorization: Bearer $NATLAB_TOKEN"
 TABLE_SUBS = {
     "budgets": "means over seeds, ± 95% intervals not adjusted for the number of budgets",
     "runs": "newest values",
@@ -181,18 +180,6 @@ def compare_page(
         open_charts=views.EXPERIMENT_CHARTS,
         groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
         metrics=METRICS,
-    )
-
-
-def launch_page(spec: ExperimentSpec, cloned_from: ExperimentRecord | None, with_token: bool = False) -> str:
-    """The launch form, filled with a spec; `with_token` where the server wants one."""
-    return render(
-        "launch.html",
-        section="experiments",
-        form=launch_form(spec),
-        data_types=DATA_TYPES,
-        cloned_from=cloned_from,
-        token_header=TOKEN_HEADER if with_token else "",
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment
 from web.form import MAIN, Field, LaunchForm, bounds_text, launch_form
-from web.pages import launch_page
+from web.launch_pages import launch_page
 
 
 def all_fields(form: LaunchForm) -> list[Field]:
