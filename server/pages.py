@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from server import launch_pages, run_pages
+from server import launch_pages, queue_pages, run_pages
 from server.errors import NotFoundError
 from server.page_route import PageRoute, here
 from server.reading import RunIds, StoreDep, kept_comparison, picked_groups
-from web.pages import compare_page, experiment_page, experiments_page, workers_page
+from web.pages import compare_page, experiment_page, experiments_page
 
 _PAGE_SIZE = 20
 
@@ -19,6 +19,7 @@ _PAGE_SIZE = 20
 router = APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
 router.include_router(launch_pages.router)  # first: `new` is no experiment's id
 router.include_router(run_pages.router)
+router.include_router(queue_pages.router)
 
 
 @router.get("/")
@@ -54,9 +55,3 @@ def compare(request: Request, store: StoreDep, runs: RunIds = "") -> str:
         )
     only = next(iter(experiments.values())) if len(experiments) == 1 else None
     return compare_page(groups, only, here(request), dict(request.query_params))
-
-
-@router.get("/workers")
-def workers(store: StoreDep) -> str:
-    known = store.list_workers()
-    return workers_page([(worker, store.get_run(worker.run_id) if worker.run_id else None) for worker in known])

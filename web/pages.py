@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS
-from nat_core.records import ExperimentRecord, Page, RunRecord, WorkerRecord
+from nat_core.records import ExperimentRecord, Page, RunRecord
 from nat_core.spec import demo_experiment
 from web import views
 from web.columns import BUDGET_COLUMNS, RUN_COLUMNS, BudgetItem
@@ -181,12 +181,6 @@ def compare_page(
         groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
         metrics=METRICS,
     )
-
-
-def workers_page(workers: Sequence[tuple[WorkerRecord, RunRecord | None]]) -> str:
-    """Who trains, on what, and at what."""
-    rows = [(worker, views.hardware_text(worker.hardware), run) for worker, run in workers]
-    return render("workers.html", section="workers", workers=rows)
 
 
 def not_found_page(detail: str) -> str:

@@ -11,6 +11,7 @@ from nat_core.records import CheckpointRecord, ExperimentRecord, RunDetail, RunR
 from web import views
 from web.diff import Difference, differences
 from web.history import EVENT_TYPES, EVENT_WORDS, EventRow, LogView
+from web.run_actions import offered
 from web.templating import render
 from web.tokens import OUTCOMES, SampleChoice, SampleFilter, SampleRow, SampleView
 from web.view import link
@@ -138,6 +139,7 @@ def run_page(
         how_far=views.run_progress(run),
         facts=views.run_facts(run),
         active=views.is_active(run),
+        actions=offered(run.state),
         tiles=tiles,
         tabs=TABS,
         tab=tab,

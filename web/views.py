@@ -11,7 +11,7 @@ import yaml
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS, MetricInfo, Panel
-from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
+from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
 from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
 
 # Charts that stand open on the pages; the rest of METRICS waits behind its panel's heading.
@@ -38,7 +38,6 @@ X_WORDS = {
     "update_s": "update seconds",
     "wall_s": "wall-clock",
 }
-_ACTIVE = (RunState.QUEUED, RunState.RUNNING, RunState.STOPPING)
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,8 @@ def run_seconds(run: RunRecord, now: datetime | None = None) -> float | None:
 
 
 def is_active(run: RunRecord) -> bool:
-    return run.state in _ACTIVE
+    """Whether it is still to end."""
+    return not run.state.is_final
 
 
 def experiment_progress(experiment: ExperimentRecord) -> Progress:

@@ -81,3 +81,43 @@ def test_a_checkpoint_is_downloaded(site: Site, page: Page, tmp_path: Path) -> N
     assert download.value.suggested_filename == f"{run.id}-step-00000012.tar"
     with tarfile.open(download.value.path()) as tar:
         assert tar.getnames() == ["step-00000012/state.json", "step-00000012/manifest.json"]
+
+
+def test_tags_and_notes_are_saved_and_a_wrong_tag_is_said_beside_its_field(site: Site, page: Page) -> None:
+    run = launch(site.store, small_spec("Noted")).runs[0]
+    page.goto(f"{site.url}/runs/{run.id}")
+    expect(page.locator("#live")).to_have_text("live")
+    page.locator("#annotations > summary").click()
+    tags, notes = page.get_by_role("textbox", name="Tags"), page.get_by_role("textbox", name="Notes")
+    tags.fill("good, " + "x" * 41)
+    notes.fill("worth a second look")
+    page.get_by_role("button", name="Save").click()
+    expect(tags).to_be_focused()
+    expect(tags).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#edit-tags-fault")).to_contain_text("at most 40 characters")
+    assert notes.input_value() == "worth a second look" and site.store.get_run(run.id).notes == ""
+    tags.fill("good, odd")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("[data-saved]")).to_have_text("Saved.")
+    expect(page.locator("#run-head .tag")).to_have_text(["good", "odd"])
+    expect(page.locator("#edit-tags-fault")).to_be_hidden()
+    assert site.store.get_run(run.id).notes == "worth a second look"
+
+
+def test_a_run_is_put_away_and_deleted_from_its_page(site: Site, page: Page) -> None:
+    experiment = launch(site.store, small_spec("Shrinks"))
+    run = experiment.runs[2]
+    page.goto(f"{site.url}/runs/{run.id}")
+    expect(page.locator("#live")).to_have_text("live")
+    more = page.locator("summary[aria-label='More actions']")
+    more.click()
+    page.get_by_role("button", name="Archive").click()
+    expect(page.locator("#run-head")).to_contain_text("archived")
+    page.get_by_test_id("stop").click()
+    page.get_by_test_id("confirm-yes").click()
+    expect(page.get_by_test_id("run-state")).to_have_text("stopped")
+    more.click()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_test_id("confirm-yes").click()
+    page.wait_for_url(f"{site.url}/experiments/{experiment.id}")
+    assert run.id not in [one.id for one in site.store.get_experiment(experiment.id).runs]

@@ -325,14 +325,6 @@ def test_logs_and_config_tabs(client: TestClient, store: Store) -> None:
     assert "selector: rpc" in config
 
 
-def test_workers_page_tells_who_does_what(client: TestClient, store: Store) -> None:
-    assert "No worker has registered" in client.get("/workers").text
-    experiment = launch(store, small_spec(steps=60))
-    train(store, experiment.runs[1], upto=3)
-    page = text_of(client.get("/workers").text)
-    assert "cpu-box-1" in page and "running rpc · linear · ½, seed 0" in page and "EPYC 9474F" in page
-
-
 @pytest.mark.parametrize(
     "path", ["/experiments/exp-none", "/runs/run-none", "/runs/run-none/tokens", "/experiments/new?clone=exp-none"]
 )

@@ -1,5 +1,6 @@
 // What every page starts.
 import { startActions } from "./actions.js";
+import { startAnnotations } from "./annotations.js";
 import { startCharts } from "./charts.js";
 import { startCopy } from "./copy.js";
 import { startKeys } from "./keys.js";
@@ -13,6 +14,7 @@ startTheme();
 startState();
 startCopy();
 startActions();
+startAnnotations();
 startSwitches();
 startTables();
 startKeys();
