@@ -107,7 +107,7 @@ def experiment_page(experiment: ExperimentRecord, comparison: Comparison, query:
         metrics=METRICS,
         differing=differences(budgets),
         spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
-        hardware=sorted({text for run in experiment.runs if (text := views.hardware_text(run.hardware))}),
+        hardware=views.experiment_hardware(experiment),
     )
 
 

@@ -229,6 +229,11 @@ def hardware_text(hardware: Mapping[str, Any] | None) -> str:
     return ", ".join(f"{hardware_word(key)} {value}" for key, value in plain)
 
 
+def experiment_hardware(experiment: ExperimentRecord) -> list[str]:
+    """Each hardware that runs of the experiment were on, once."""
+    return sorted({text for run in experiment.runs if (text := hardware_text(run.hardware))})
+
+
 def hardware_word(key: str) -> str:
     """`memory_gib` as `memory GiB`."""
     return key.replace("_gib", " GiB").replace("_", " ")
