@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import Field
 
-from nat_core.spec import demo_experiment
 from server.api.deps import Body
 from server.page_route import PageRoute
 from server.reading import StoreDep
 from web.draft import draft_of_document, draft_of_yaml
 from web.launch_pages import launch_page
+from web.presets import PRESETS
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
 
@@ -27,9 +27,15 @@ class Written(Body):
 
 
 @router.get("/experiments/new")
-def launch(store: StoreDep, clone: Annotated[str | None, Query(max_length=40)] = None) -> str:
+def launch(
+    store: StoreDep,
+    clone: Annotated[str | None, Query(max_length=40)] = None,
+    preset: Annotated[str, Query(max_length=40)] = "demo",
+) -> str:
     cloned = store.get_experiment(clone) if clone else None
-    return launch_page(cloned.spec if cloned else demo_experiment(), cloned, store.settings.token is not None)
+    key = preset if preset in PRESETS else "demo"
+    spec = cloned.spec if cloned else PRESETS[key].spec()
+    return launch_page(spec, cloned, key, store.settings.token is not None)
 
 
 @router.post("/experiments/draft")
