@@ -116,6 +116,10 @@ class NatLab:
         """What the experiment's budgets cost and saved, against its baseline."""
         return self._ask(Comparison, "GET", f"/api/v1/experiments/{_segment(experiment_id)}/comparison")
 
+    def report(self, experiment_id: str) -> str:
+        """The experiment's answer, tables and figures as one self-contained HTML file."""
+        return self._send("GET", f"/api/v1/experiments/{_segment(experiment_id)}/report").text
+
     def wait(
         self,
         experiment_id: str,
@@ -194,7 +198,7 @@ class NatLab:
         except httpx.HTTPError:
             return False
 
-    def _ask(self, answer: type[T], method: str, path: str, **request: Any) -> T:
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -204,6 +208,10 @@ class NatLab:
             ) from error
         if not response.is_success:
             raise ApiError(_problem(response))
+        return response
+
+    def _ask(self, answer: type[T], method: str, path: str, **request: Any) -> T:
+        response = self._send(method, path, **request)
         try:
             return TypeAdapter(answer).validate_json(response.content)
         except ValidationError as error:

@@ -17,6 +17,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from client.api import ApiError, NatLab, ServerUnreachable, default_token, default_url
+from client.export import export
 from client.processes import StopRequested, python_module, stop_signals
 from client.show import (
     ALIVE_WITHIN_S,
@@ -213,6 +214,9 @@ def compare(
         print_json(comparison)
     else:
         print_comparison(out, comparison)
+
+
+app.command()(export)
 
 
 @app.command()

@@ -168,6 +168,16 @@ class WorkerRecord(Record):
     run_id: str | None = None
 
 
+class CheckpointRecord(Record):
+    """A whole checkpoint in a run's folder."""
+
+    name: str = Field(description="Its folder's name, and its address under the run.")
+    step: int
+    size_bytes: int
+    files: list[str]
+    written_at: datetime
+
+
 class Page(Record, Generic[T]):
     """A page of a listing. `next_cursor` is null on the last one."""
 

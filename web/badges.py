@@ -9,7 +9,7 @@ from nat_core.comparison import Verdict
 
 @dataclass(frozen=True)
 class Badge:
-    """`tone` is a class of the style sheet, `icon` a symbol of `icons.svg`."""
+    """`tone` is a class of the style sheet, `icon` one of the shapes in `macros.html`."""
 
     tone: str
     icon: str
@@ -19,8 +19,8 @@ class Badge:
 _STATES = {
     "queued": Badge("mute", "clock", "queued"),
     "running": Badge("run", "play", "running"),
-    "pausing": Badge("warn", "dash", "pausing"),
-    "paused": Badge("warn", "dash", "paused"),
+    "pausing": Badge("warn", "pause", "pausing"),
+    "paused": Badge("mute", "pause", "paused"),
     "stopping": Badge("warn", "square", "stopping"),
     "stopped": Badge("mute", "square", "stopped"),
     "succeeded": Badge("good", "check", "succeeded"),

@@ -9,6 +9,7 @@ from nat_core.comparison import Estimate
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EM DASH}"
+_SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -140,3 +141,11 @@ def uncapital(label: str) -> str:
 def plural(amount: int, noun: str, nouns: str | None = None) -> str:
     """`1 run`, `2 runs`."""
     return f"{amount:,} {noun if amount == 1 else nouns or noun + 's'}"
+
+
+def file_size(size: int) -> str:
+    """`1.62 MiB`, `512 B`."""
+    value, unit = float(size), 0
+    while value >= 1024 and unit < len(_SIZES) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{size} B" if unit == 0 else f"{significant(value)} {_SIZES[unit]}"

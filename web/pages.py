@@ -8,32 +8,22 @@ from dataclasses import dataclass
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS
-from nat_core.records import ExperimentRecord, Page, RunDetail, RunRecord, WorkerRecord
-from nat_core.spec import ExperimentSpec, demo_experiment
+from nat_core.records import ExperimentRecord, Page, RunRecord
+from nat_core.spec import demo_experiment
 from web import views
 from web.columns import BUDGET_COLUMNS, RUN_COLUMNS, BudgetItem
 from web.compare import Group, compared_table, group_differences
 from web.diff import differences
 from web.figures import X_AXES
-from web.form import DATA_TYPES, launch_form
 from web.formatting import sentence
+from web.launch_pages import TOKEN_HEADER
 from web.table import Row, Table, make_table
 from web.templating import render
-from web.tokens import SampleChoice
 from web.view import TABLES, TableView, link, table_view
 
-TABS = {"overview": "Overview", "tokens": "Tokens", "logs": "Logs", "config": "Config"}
-TOKEN_HEADER = "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}"
 TABLE_SUBS = {
     "budgets": "means over seeds, ± 95% intervals not adjusted for the number of budgets",
     "runs": "newest values",
-}
-X_WORDS = {
-    "step": "step",
-    "tokens_selected": "tokens trained on",
-    "tokens_generated": "tokens generated",
-    "update_s": "update seconds",
-    "wall_s": "wall-clock",
 }
 
 
@@ -110,14 +100,14 @@ def experiment_page(experiment: ExperimentRecord, comparison: Comparison, query:
         plain_link=link(query, cols=None),
         clear_filter=link(query, q=None),
         cost_axes=X_AXES,
-        x_words=X_WORDS,
+        x_words=views.X_WORDS,
         open_charts=views.EXPERIMENT_CHARTS,
         groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
         legend=[LegendEntry(budget.label, cell, budget.biased) for cell, budget in enumerate(experiment.spec.budgets)],
         metrics=METRICS,
         differing=differences(budgets),
         spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
-        hardware=sorted({text for run in experiment.runs if (text := views.hardware_text(run.hardware))}),
+        hardware=views.experiment_hardware(experiment),
     )
 
 
@@ -185,64 +175,12 @@ def compare_page(
         view=view,
         plain_link=link(query, cols=None),
         clear_filter=link(query, q=None),
-        x_words=X_WORDS,
+        x_words=views.X_WORDS,
         legend=[LegendEntry(group.label, group.colour, group.biased) for group in groups],
         open_charts=views.EXPERIMENT_CHARTS,
         groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
         metrics=METRICS,
     )
-
-
-def run_page(
-    run: RunDetail,
-    experiment: ExperimentRecord,
-    baseline: RunRecord | None,
-    tiles: Sequence[views.Tile],
-    tab: str,
-    here: str,
-    choice: SampleChoice | None = None,
-    log_text: str = "",
-) -> str:
-    """One run: state and progress, its figures in brief, then the chosen tab."""
-    return render(
-        "run.html",
-        section="experiments",
-        run=run,
-        experiment=experiment,
-        base_label=baseline.label if baseline else "",
-        how_far=views.run_progress(run),
-        active=views.is_active(run),
-        tiles=tiles,
-        tabs=TABS,
-        tab=tab,
-        here=here,
-        siblings=sorted(experiment.runs, key=lambda other: (other.seed, other.cell)),
-        open_charts=views.RUN_CHARTS,
-        groups=views.more_charts(views.RUN_CHARTS),
-        metrics=METRICS,
-        choice=choice,
-        log_text=log_text,
-        spec_yaml=views.as_yaml(run.spec.model_dump(mode="json")),
-        hardware={views.hardware_word(key): value for key, value in (run.hardware or {}).items()},
-    )
-
-
-def launch_page(spec: ExperimentSpec, cloned_from: ExperimentRecord | None, with_token: bool = False) -> str:
-    """The launch form, filled with a spec; `with_token` where the server wants one."""
-    return render(
-        "launch.html",
-        section="experiments",
-        form=launch_form(spec),
-        data_types=DATA_TYPES,
-        cloned_from=cloned_from,
-        token_header=TOKEN_HEADER if with_token else "",
-    )
-
-
-def workers_page(workers: Sequence[tuple[WorkerRecord, RunRecord | None]]) -> str:
-    """Who trains, on what, and at what."""
-    rows = [(worker, views.hardware_text(worker.hardware), run) for worker, run in workers]
-    return render("workers.html", section="workers", workers=rows)
 
 
 def not_found_page(detail: str) -> str:

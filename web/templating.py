@@ -11,7 +11,7 @@ from web import assets, formatting
 from web.badges import state_badge, verdict_badge
 
 _FILTERS = ["number", "signed", "significant", "percent", "points", "count", "clock", "duration", "ago"]
-_FILTERS += ["interval", "plus_minus", "change", "plural", "sentence", "uncapital"]
+_FILTERS += ["interval", "plus_minus", "change", "plural", "sentence", "uncapital", "file_size"]
 
 
 def _environment() -> Environment:

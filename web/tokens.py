@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nat_core.events import SampleEvent
 
+_EXCERPT = 80
 _VISIBLE = {"\n": "↵\n", "\t": "⇥\t", "\r": "␍"}
 
 
@@ -45,34 +47,99 @@ class SampleView:
         return max((token.weight for token in self.tokens if token.weight is not None), default=None)
 
 
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a sample stands: the step, and which of the step's samples it is, from 0."""
+
+    step: int
+    index: int
+
+
+@dataclass(frozen=True)
+class SampleFilter:
+    """Which samples are looked for. `outcome` is `right` (rewarded), `wrong`, or empty for both."""
+
+    words: str = ""
+    outcome: str = ""
+    step: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.words.split() and not self.outcome
+
+
+OUTCOMES = {"": "all", "right": "rewarded", "wrong": "not rewarded"}
+
+
+def matches(sample: Mapping[str, Any], wanted: SampleFilter) -> bool:
+    """Whether every word stands in the prompt, the completion or the answer of a sample's decoded event."""
+    if wanted.outcome and (sample["reward"] > 0) != (wanted.outcome == "right"):
+        return False
+    text = f"{sample['prompt']}\n{''.join(sample['tokens'])}\n{sample['answer']}".lower()
+    return all(word in text for word in wanted.words.lower().split())
+
+
 @dataclass(frozen=True)
 class SampleChoice:
-    """What the picker offers: the steps that have samples, and the neighbours as (step, index)."""
+    """What is shown of all there is: the steps that have samples, how many the step has, and the neighbours."""
 
     steps: list[int]
-    shown: SampleView
-    previous: tuple[int, int] | None
-    following: tuple[int, int] | None
+    place: Place
+    num_in_step: int
+    previous: Place | None
+    following: Place | None
 
 
 def choose_sample(
-    samples: Sequence[SampleEvent], step: int | None, index: int | None, prefix_cut: bool
+    places: Sequence[Place], hits: Sequence[Place], step: int | None, index: int | None
 ) -> SampleChoice | None:
-    """The sample asked for, or the nearest there is: the newest step without a wish. None when there is no sample."""
-    if not samples:
+    """The sample asked for, or the nearest there is; without a wish the first of the newest step that was found.
+
+    Neighbours are those among `hits`, oldest first; None when there is no sample.
+    """
+    if not places:
         return None
-    steps = sorted({sample.step for sample in samples})
-    chosen_step = steps[-1] if step is None else min(steps, key=lambda known: (abs(known - step), known))
-    order = [(known, i) for known in steps for i in range(sum(s.step == known for s in samples))]
-    of_step = [sample for sample in samples if sample.step == chosen_step]
-    chosen = min(max(index or 0, 0), len(of_step) - 1)
-    place = order.index((chosen_step, chosen))
-    return SampleChoice(
-        steps=steps,
-        shown=sample_view(of_step[chosen], chosen, len(of_step), prefix_cut),
-        previous=order[place - 1] if place > 0 else None,
-        following=order[place + 1] if place + 1 < len(order) else None,
+    known = hits or places
+    steps = sorted({place.step for place in places})
+    wished = known[-1].step if step is None else min(steps, key=lambda one: (abs(one - step), one))
+    num_in_step = sum(place.step == wished for place in places)
+    if index is None and (first := next((place for place in known if place.step == wished), None)):
+        shown = first
+    else:
+        shown = Place(wished, min(max(index or 0, 0), num_in_step - 1))
+    before = [place for place in known if place < shown]
+    after = [place for place in known if place > shown]
+    return SampleChoice(steps, shown, num_in_step, max(before, default=None), min(after, default=None))
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    """A line of the list of samples."""
+
+    place: Place
+    prompt: str
+    text: str
+    reward: float
+    advantage: float
+    num_kept: int
+    num_tokens: int
+
+
+def sample_row(place: Place, sample: SampleEvent) -> SampleRow:
+    return SampleRow(
+        place=place,
+        prompt=_excerpt(sample.prompt),
+        text=_excerpt("".join(sample.tokens)),
+        reward=sample.reward,
+        advantage=sample.advantage,
+        num_kept=sum(sample.keep),
+        num_tokens=len(sample.tokens),
     )
+
+
+def _excerpt(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _EXCERPT else f"{words[:_EXCERPT]}…"
 
 
 def sample_view(sample: SampleEvent, index: int, num_in_step: int, prefix_cut: bool) -> SampleView:

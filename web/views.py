@@ -11,8 +11,8 @@ import yaml
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS, MetricInfo, Panel
-from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
-from web.formatting import change, clock, count, elapsed_s, percent, points, significant
+from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
+from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
 
 # Charts that stand open on the pages; the rest of METRICS waits behind its panel's heading.
 EXPERIMENT_CHARTS = ("eval/accuracy", "reward", "budget/effective_sample_size")
@@ -31,7 +31,13 @@ TILE_KEYS = (
     "timing_s/forward_backward",
     "perf/peak_memory_gib",
 )
-_ACTIVE = (RunState.QUEUED, RunState.RUNNING, RunState.PAUSING, RunState.STOPPING)
+X_WORDS = {
+    "step": "step",
+    "tokens_selected": "tokens trained on",
+    "tokens_generated": "tokens generated",
+    "update_s": "update seconds",
+    "wall_s": "wall-clock",
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,20 @@ def run_progress(run: RunRecord, now: datetime | None = None) -> Progress:
     return Progress(100 * min(1.0, share), text)
 
 
+def run_facts(run: RunRecord) -> list[str]:
+    """What is to say of a run beside its progress: its attempts where there were several, and who trains it."""
+    facts = []
+    if run.attempt > 1:
+        facts.append(f"attempt {run.attempt}")
+    if run.restarts:
+        facts.append(plural(run.restarts, "restart"))
+    if run.resumed_step:
+        facts.append(f"went on from step {run.resumed_step:,}")
+    if run.worker_id:
+        facts.append(run.worker_id)
+    return facts
+
+
 def run_seconds(run: RunRecord, now: datetime | None = None) -> float | None:
     """Seconds since the run started, until it ended."""
     if run.started_at is None:
@@ -82,7 +102,8 @@ def run_seconds(run: RunRecord, now: datetime | None = None) -> float | None:
 
 
 def is_active(run: RunRecord) -> bool:
-    return run.state in _ACTIVE
+    """Whether it is still to end."""
+    return not run.state.is_final
 
 
 def experiment_progress(experiment: ExperimentRecord) -> Progress:
@@ -206,6 +227,11 @@ def hardware_text(hardware: Mapping[str, Any] | None) -> str:
         return ""
     plain = ((key, value) for key, value in hardware.items() if not isinstance(value, dict | list))
     return ", ".join(f"{hardware_word(key)} {value}" for key, value in plain)
+
+
+def experiment_hardware(experiment: ExperimentRecord) -> list[str]:
+    """Each hardware that runs of the experiment were on, once."""
+    return sorted({text for run in experiment.runs if (text := hardware_text(run.hardware))})
 
 
 def hardware_word(key: str) -> str:

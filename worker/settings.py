@@ -57,13 +57,9 @@ class WorkerSettings:
             home=home,
             redis_url=redis_url,
             server_url=server_url.rstrip("/"),
-<<<<<<< HEAD
-            token=_token(env),
+            token=_token(env, home),
             labels=tuple(label.strip() for label in env.get("NATLAB_LABELS", "").split(",") if label.strip()),
             slots=_slots(env.get("NATLAB_WORKER_SLOTS") or ""),
-=======
-            token=_token(env, home),
->>>>>>> door-slice
             heartbeat_s=heartbeat_s,
             resend_s=max(5.0, 2.5 * heartbeat_s),
             stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
@@ -91,7 +87,6 @@ def _seconds(name: str, text: str) -> float:
     return value
 
 
-<<<<<<< HEAD
 def _slots(text: str) -> int | None:
     if not text:
         return None
@@ -100,17 +95,6 @@ def _slots(text: str) -> int | None:
     return int(text)
 
 
-def _token(env: Mapping[str, str]) -> str | None:
-    token, path = env.get("NATLAB_TOKEN"), env.get("NATLAB_TOKEN_FILE")
-    if not token and path:
-        try:
-            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise WorkerError(
-                f"NATLAB_TOKEN_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"
-            ) from None
-    return token or None
-=======
 def _token(env: Mapping[str, str], home: Path) -> str | None:
     """The first that is set: a token for workers, the server's own, the one that a server left in the data folder."""
     for name in ("NATLAB_WORKER_TOKEN", "NATLAB_TOKEN"):
@@ -128,4 +112,3 @@ def _token_in(name: str, path: Path) -> str | None:
         raise WorkerError(
             f"{name} is {str(path)!r}, which cannot be read ({error}); correct the path or its permissions"
         ) from None
->>>>>>> door-slice

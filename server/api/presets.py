@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from nat_core.spec import ExperimentSpec, demo_experiment
+from nat_core.spec import ExperimentSpec
+from web.presets import PRESETS
 
 router = APIRouter(prefix="/presets", tags=["presets"])
 
@@ -20,10 +21,6 @@ class Preset(BaseModel):
 @router.get("")
 def list_presets() -> list[Preset]:
     return [
-        Preset(
-            key="demo",
-            title="Demo: chained arithmetic",
-            description="Four budgets on the built-in 0.8M-parameter model; minutes on two CPU cores.",
-            spec=demo_experiment(),
-        )
+        Preset(key=key, title=preset.title, description=preset.description, spec=preset.spec())
+        for key, preset in PRESETS.items()
     ]

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from server.ingest import Batch, store_batches
 from server.life import RunLife
-from server.main import create_app
-from server.settings import Settings
-from tests.server.support import served
 from tests.web.browsing import HOSTILE, Site, drawn
 from tests.web.building import HARDWARE, finished_experiment, launch, run_events, small_spec, train
+from web.run_pages import TABS
 
 pytestmark = pytest.mark.slow
 
 
 def paths(site: Site) -> list[str]:
     run = site.finished.runs[1].id
-    tabs = [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]
+    tabs = [f"/runs/{run}"] + [f"/runs/{run}/{tab}" for tab in TABS if tab != "overview"]
     compare = f"/compare?runs={','.join(run.id for run in site.finished.runs)}"
     pages = ["/experiments", f"/experiments/{site.finished.id}", f"/experiments/{site.finished.id}?table=runs", compare]
     return [*pages, *tabs, "/experiments/new", "/workers", "/runs/none"]
@@ -184,126 +181,17 @@ def test_tokens_are_read_by_keyboard(site: Site, page: Page) -> None:
     page.get_by_role("link", name="Next sample").click()
     expect(page.locator("#h-sample")).to_have_text("Step 8 · sample 3 of 4")
     page.wait_for_load_state("load")  # the text is there before the scripts are
-    page.locator("select[name=step]").select_option("12")
+    page.locator("select[name=in]").select_option("12")
+    expect(page.locator("#h-sample")).to_have_text("Step 12 · sample 1 of 4")
+    page.wait_for_load_state("load")
+    page.keyboard.press("/")
+    page.keyboard.type("#### 4")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=%23%23%23%23*")
+    expect(page.get_by_test_id("found").locator("tbody tr")).to_have_count(4)
+    page.get_by_role("link", name="Step 12, 3").click()
     expect(page.locator("#h-sample")).to_have_text("Step 12 · sample 3 of 4")
-
-
-# --- the launch form ---------------------------------------------------------------------------------
-
-
-def test_every_message_stands_beside_its_field_and_nothing_typed_is_lost(site: Site, page: Page) -> None:
-    before = len(site.store.list_experiments().items)
-    page.goto(f"{site.url}/experiments/new")
-    rows = page.get_by_test_id("budget-row")
-    rows.nth(1).locator('[data-name="fraction"]').fill("1.5")
-    page.locator('[data-pointer="/base/steps"]').fill("many")
-    page.get_by_role("radio", name="JSON-lines file").check()
-    page.locator('[data-pointer="/base/data/path"]').fill("/no/such/rows.jsonl")
-    page.get_by_test_id("seeds").fill("0, 1, x")
-    page.get_by_test_id("launch-submit").click()
-    fraction = rows.nth(1).locator('[data-name="fraction"]')
-    expect(rows.nth(1).locator("[data-budget-fault]")).to_contain_text("fraction is 1.5")
-    expect(fraction).to_have_attribute("aria-invalid", "true")
-    expect(fraction).to_be_focused()
-    expect(page.locator('[data-fault="/base/steps"]')).to_contain_text("'many'")
-    expect(page.locator('[data-fault="/seeds"]')).to_contain_text("'x'")
-    assert fraction.input_value() == "1.5"
-    assert page.locator('[data-pointer="/base/steps"]').input_value() == "many"
-
-    # With these mended the missing file is found, and said beside its field.
-    fraction.fill("0.5")
-    page.locator('[data-pointer="/base/steps"]').fill("4")
-    page.get_by_test_id("seeds").fill("0")
-    page.get_by_test_id("launch-submit").click()
-    expect(page.locator('[data-fault="/base/data/path"]')).to_contain_text("/no/such/rows.jsonl")
-    expect(page.locator('[data-fault="/base/steps"]')).to_be_hidden()
-    assert len(site.store.list_experiments().items) == before
-
-
-def test_a_rule_over_a_whole_budget_marks_the_field_that_its_sentence_names(site: Site, page: Page) -> None:
-    page.goto(f"{site.url}/experiments/new")
-    row = page.get_by_test_id("budget-row").nth(1)
-    row.locator('[data-name="law"]').select_option("uniform")
-    row.locator('[data-name="fraction"]').fill("0.25")
-    page.get_by_test_id("launch-submit").click()
-    expect(row.locator("[data-budget-fault]")).to_contain_text("keeps at least half")
-    expect(row.locator('[data-name="fraction"]')).to_be_focused()
-    expect(row.locator('[data-name="selector"]')).not_to_have_attribute("aria-invalid", "true")
-
-
-def test_expert_fields_open_for_their_message(site: Site, page: Page) -> None:
-    page.goto(f"{site.url}/experiments/new")
-    page.locator("#expert > summary").click()
-    page.locator('[data-pointer="/base/objective/epsilon"]').fill("2")
-    page.locator("#expert > summary").click()
-    page.get_by_test_id("launch-submit").click()
-    expect(page.locator('[data-fault="/base/objective/epsilon"]')).to_be_visible()
-    expect(page.locator('[data-pointer="/base/objective/epsilon"]')).to_be_focused()
-
-
-def test_launching_sends_what_the_form_shows(site: Site, page: Page) -> None:
-    page.goto(f"{site.url}/experiments/new")
-    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
-    page.locator('[data-pointer="/name"]').fill("By form")
-    page.get_by_role("button", name="Remove this budget").last.click()
-    page.get_by_test_id("add-budget").click()
-    last = page.get_by_test_id("budget-row").last
-    last.locator('[data-name="selector"]').select_option("urs")
-    last.locator('[data-name="fraction"]').fill("0.25")
-    expect(last.locator('[data-name="law"]')).to_be_hidden()
-    last.get_by_label("baseline").check()
-    page.get_by_role("button", name="3", exact=True).click()
-    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 3 seeds = 12 runs")
-    page.locator('[data-pointer="/base/steps"]').fill("7")
-    page.locator("#expert > summary").click()
-    page.locator('[data-pointer="/base/objective/loss_type"]').select_option("grpo")
-    page.locator('[data-pointer="/tags"]').fill("form, test")
-    sent: list[str] = []
-    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    page.get_by_test_id("launch-submit").dblclick()
-    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
-    assert len(sent) == 1
-    record = site.store.get_experiment(page.url.rpartition("/")[2])
-    spec = record.spec
-    assert [budget.label for budget in spec.budgets] == ["full", "rpc · linear · ½", "urs · ½", "urs · ¼"]
-    assert (spec.name, spec.baseline, spec.seeds, spec.tags) == ("By form", 3, [0, 1, 2], ["form", "test"])
-    assert (spec.base.steps, spec.base.objective.loss_type, spec.base.optim.learning_rate) == (7, "grpo", 1e-4)
-    assert len(record.runs) == 12
-
-    # A clone shows the same again.
-    page.goto(f"{site.url}/experiments/new?clone={record.id}")
-    assert page.get_by_test_id("seeds").input_value() == "0, 1, 2"
-    assert page.locator('[data-pointer="/base/objective/loss_type"]').input_value() == "grpo"
-    expect(page.get_by_test_id("budget-row").nth(3).get_by_label("baseline")).to_be_checked()
-
-
-def test_the_form_s_command_takes_the_token_from_the_shell(browser: Browser, page: Page, tmp_path: Path) -> None:
-    app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock", token="s3cret"))
-    with served(app) as url:
-        page.goto(f"{url}/?token=s3cret")
-        page.goto(f"{url}/experiments/new")
-        command = page.locator("#launch .copyable pre")
-        start = f"curl -X POST {url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n"
-        assert (command.text_content() or "").startswith(
-            start + '  -H "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}" \\\n  -d \'{'
-        )
-        assert "s3cret" not in page.content()
-
-
-def test_a_queue_that_is_away_is_said_and_nothing_is_stored(browser: Browser, page: Page, tmp_path: Path) -> None:
-    app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock"))
-    with served(app) as url:
-        page.goto(f"{url}/experiments")
-        expect(page.get_by_test_id("empty")).to_contain_text("curl -X POST")
-        page.goto(f"{url}/experiments/new")
-        page.locator('[data-pointer="/name"]').fill("Kept")
-        page.get_by_test_id("launch-submit").click()
-        banner = page.locator("#form-faults")
-        expect(banner).to_contain_text("the queue cannot be reached", timeout=30_000)
-        expect(banner).to_be_focused()
-        assert page.locator('[data-pointer="/name"]').input_value() == "Kept"
-        expect(page.get_by_test_id("launch-submit")).to_be_enabled()
-        assert app.state.store.list_experiments().items == []
+    assert "q=%23%23%23%23" in page.url and "in=12" in page.url
 
 
 def test_runs_that_fail_say_why(site: Site, page: Page) -> None:

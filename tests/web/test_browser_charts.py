@@ -38,7 +38,7 @@ def test_the_view_of_the_curves_is_in_the_address_and_comes_back(site: Site, pag
     page.get_by_role("button", name="wall-clock").click()
     expect(page.locator("[data-caption]", has_text="by wall-clock seconds").first).to_be_visible()
     page.get_by_role("button", name="log", exact=True).click()
-    page.wait_for_function("document.querySelector('[data-chart=reward]').layout.yaxis.type === 'log'")
+    page.wait_for_function("() => document.querySelector('[data-chart=reward]').layout.yaxis.type === 'log'")
     page.get_by_label("Smoothing").fill("0.6")
     expect(page.locator("output")).to_have_text("0.60")
     page.locator(".legend button", has_text="truncate").click()
@@ -83,7 +83,7 @@ def test_one_zoom_holds_for_all_curves_while_values_arrive(site: Site, page: Pag
     drawn(page, "reward")
     drawn(page, "budget/effective_sample_size")
     drag_zoom(page, "reward", 0.25, 0.75)
-    page.wait_for_function("location.search.includes('range=')")
+    page.wait_for_function("() => location.search.includes('range=')")
     asked = page.evaluate("new URLSearchParams(location.search).get('range')")
     low, high = map(float, asked.split(","))
     assert 5 < low < 10 and 20 < high < 25
@@ -96,12 +96,12 @@ def test_one_zoom_holds_for_all_curves_while_values_arrive(site: Site, page: Pag
     drawn(page, "eval/accuracy")
     page.wait_for_function(SHOWS, arg=["eval/accuracy", asked])
     page.get_by_role("button", name="Show everything").click()
-    page.wait_for_function("!location.search.includes('range=')")
+    page.wait_for_function("() => !location.search.includes('range=')")
     page.wait_for_function(f"({RANGE})('reward')[1] > 39")
     drag_zoom(page, "reward", 0.25, 0.75)
-    page.wait_for_function("location.search.includes('range=')")
+    page.wait_for_function("() => location.search.includes('range=')")
     page.get_by_test_id("chart-reward").locator(".nsewdrag").first.dblclick()
-    page.wait_for_function("!location.search.includes('range=')")
+    page.wait_for_function("() => !location.search.includes('range=')")
     page.wait_for_function(f"({RANGE})('eval/accuracy')[1] > 39")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 
 import pytest
 
 from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment
 from web.form import MAIN, Field, LaunchForm, bounds_text, launch_form
-from web.pages import launch_page
+from web.launch_pages import launch_page
+from web.presets import PRESETS
 
 
 def all_fields(form: LaunchForm) -> list[Field]:
@@ -99,3 +101,11 @@ def test_values_are_escaped() -> None:
     html = launch_page(spec, None)
     assert "<script>x" not in html and "</textarea><b>" not in html
     assert "&lt;script&gt;x" in html
+
+
+@pytest.mark.parametrize("key", PRESETS)
+def test_every_preset_fills_the_form(key: str) -> None:
+    spec = PRESETS[key].spec()
+    html = launch_page(spec, None, key)
+    assert unescape(html).count(spec.name) >= 2  # in its field and in the file
+    assert f'href="/experiments/new?preset={key}" aria-current="true"' in html

@@ -165,7 +165,10 @@ def test_pages_hold_nothing_that_the_content_policy_refuses(client: TestClient, 
         "/workers",
         "/runs/none",
     ]
-    for path in paths + [f"/runs/{run}{tab}" for tab in ("", "/tokens", "/logs", "/config")]:
+    for path in paths + [
+        f"/runs/{run}{tab}"
+        for tab in ("", "/metrics", "/tokens", "/system", "/logs", "/config", "/checkpoints", "/events")
+    ]:
         answer = client.get(path)
         assert "script-src 'self'" in answer.headers["content-security-policy"]
         assert all(" src=" in tag for tag in re.findall(r"<script[^>]*>", answer.text)), path
@@ -319,15 +322,7 @@ def test_logs_and_config_tabs(client: TestClient, store: Store) -> None:
     run = experiment.runs[1].id
     assert "training on rpc, seed 0" in client.get(f"/runs/{run}/logs").text
     config = unescape(client.get(f"/runs/{run}/config").text)
-    assert "selector: rpc" in config and "EPYC 9474F" in config
-
-
-def test_workers_page_tells_who_does_what(client: TestClient, store: Store) -> None:
-    assert "No worker has registered" in client.get("/workers").text
-    experiment = launch(store, small_spec(steps=60))
-    train(store, experiment.runs[1], upto=3)
-    page = text_of(client.get("/workers").text)
-    assert "cpu-box-1" in page and "running rpc · linear · ½, seed 0" in page and "EPYC 9474F" in page
+    assert "selector: rpc" in config
 
 
 @pytest.mark.parametrize(

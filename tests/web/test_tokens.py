@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nat_core.events import SampleEvent
-from web.tokens import choose_sample, cut_position, sample_view, visible
+from web.tokens import Place, SampleFilter, choose_sample, cut_position, matches, sample_view, visible
 
 
 def sample(seq: int, step: int, keep: list[bool], probs: list[float]) -> SampleEvent:
@@ -28,19 +28,42 @@ def test_a_cut_is_shown_only_where_a_proper_prefix_is_kept() -> None:
     assert urs.cut_at is None
 
 
+PLACES = [Place(0, 0), Place(0, 1), Place(10, 0), Place(10, 1), Place(20, 0)]
+
+
 def test_the_newest_step_is_shown_unless_another_is_asked_for() -> None:
-    samples = [sample(n, step, [True], [1.0]) for n, step in enumerate([0, 0, 10, 10, 20], start=1)]
-    newest = choose_sample(samples, None, None, False)
+    newest = choose_sample(PLACES, PLACES, None, None)
     assert newest is not None
-    assert (newest.steps, newest.shown.step, newest.shown.index) == ([0, 10, 20], 20, 0)
-    assert (newest.previous, newest.following) == ((10, 1), None)
-    asked = choose_sample(samples, 10, 0, False)
+    assert (newest.steps, newest.place) == ([0, 10, 20], Place(20, 0))
+    assert (newest.previous, newest.following) == (Place(10, 1), None)
+    asked = choose_sample(PLACES, PLACES, 10, 0)
     assert asked is not None
-    assert (asked.previous, asked.following, asked.shown.num_in_step) == ((0, 1), (10, 1), 2)
+    assert (asked.previous, asked.following, asked.num_in_step) == (Place(0, 1), Place(10, 1), 2)
     # What is not there gives its nearest neighbour, not an error.
-    near = choose_sample(samples, 13, 99, False)
-    assert near is not None and (near.shown.step, near.shown.index) == (10, 1)
-    assert choose_sample([], None, None, False) is None
+    near = choose_sample(PLACES, PLACES, 13, 99)
+    assert near is not None and near.place == Place(10, 1)
+    assert choose_sample([], [], None, None) is None
+
+
+def test_neighbours_are_those_of_the_search() -> None:
+    hits = [Place(0, 1), Place(10, 1)]
+    newest = choose_sample(PLACES, hits, None, None)
+    assert newest is not None and (newest.place, newest.previous, newest.following) == (Place(10, 1), Place(0, 1), None)
+    other = choose_sample(PLACES, hits, 10, 0)  # not a hit, and shown all the same: its address was shared
+    assert other is not None and (other.place, other.previous, other.following) == (
+        Place(10, 0),
+        Place(0, 1),
+        Place(10, 1),
+    )
+    nothing = choose_sample(PLACES, [], None, None)
+    assert nothing is not None and nothing.place == Place(20, 0)
+
+
+def test_words_are_looked_for_in_prompt_completion_and_answer() -> None:
+    body = sample(1, 0, [True], [1.0]).model_dump()
+    found = [words for words in ("1+1", "T0", "2", "1+1 t0", "t9", "") if matches(body, SampleFilter(words))]
+    assert found == ["1+1", "T0", "2", "1+1 t0", ""]
+    assert matches(body, SampleFilter(outcome="right")) and not matches(body, SampleFilter(outcome="wrong"))
 
 
 def test_line_breaks_and_tabs_are_seen() -> None:

@@ -1,5 +1,6 @@
 // What every page starts.
 import { startActions } from "./actions.js";
+import { startAnnotations } from "./annotations.js";
 import { startCharts } from "./charts.js";
 import { startCopy } from "./copy.js";
 import { startKeys } from "./keys.js";
@@ -13,6 +14,7 @@ startTheme();
 startState();
 startCopy();
 startActions();
+startAnnotations();
 startSwitches();
 startTables();
 startKeys();
@@ -20,3 +22,4 @@ startLive();
 startCharts();
 if (document.getElementById("launch")) import("./launch_form.js").then((module) => module.startLaunchForm());
 if (document.querySelector("[data-tokens]")) import("./tokens.js").then((module) => module.startTokens());
+if (document.getElementById("follow")) import("./log.js").then((module) => module.startLog());

@@ -14,9 +14,7 @@ export function startSwitches() {
     if (button) showView(button);
   });
   for (const form of document.querySelectorAll("form[data-autosubmit]")) {
-    form.querySelector("button").hidden = true;
-    form.addEventListener("change", () => form.requestSubmit());
+    form.addEventListener("change", (event) => event.target.tagName === "SELECT" && form.requestSubmit());
   }
-  const log = document.querySelector("[data-follow]");
-  if (log) log.scrollTop = log.scrollHeight;
+  document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 }

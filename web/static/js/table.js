@@ -75,7 +75,7 @@ function onFilter(input) {
 export function startTables() {
   let typing = null;
   document.addEventListener("input", (event) => {
-    if (event.target.id !== "filter") return;
+    if (event.target.id !== "filter" || event.target.form) return; // a form sends its words itself
     clearTimeout(typing);
     typing = setTimeout(() => onFilter(event.target), TYPING_MS);
   });

@@ -1,0 +1,108 @@
+"""Every page in light and dark, wide and on a phone: no serious violation by axe-core, no unwanted motion."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.web.browsing import Site
+from web.run_pages import TABS
+
+pytestmark = pytest.mark.slow
+
+VENDOR = Path(__file__).parent / "vendor"
+AXE = VENDOR / "axe-4.14.1.min.js"
+RUN = "() => axe.run(document, {resultTypes: ['violations']}).then(found => found.violations)"
+
+
+def paths(site: Site) -> list[str]:
+    run, waiting = site.finished.runs[1].id, site.waiting.runs[0].id
+    everything = ",".join(run.id for run in site.finished.runs)
+    tabs = [f"/runs/{run}"] + [f"/runs/{run}/{tab}" for tab in TABS if tab != "overview"]
+    return [
+        "/experiments",
+        "/experiments?archived=true",
+        f"/experiments/{site.finished.id}",
+        f"/experiments/{site.finished.id}?table=runs&sort=-seed&q=rpc",
+        f"/experiments/{site.waiting.id}",
+        f"/compare?runs={everything}",
+        "/experiments/new",
+        f"/experiments/new?clone={site.finished.id}",
+        *tabs,
+        f"/runs/{run}/tokens?q=nowhere",
+        f"/runs/{waiting}",
+        f"/runs/{waiting}/tokens",
+        "/workers",
+        "/runs/none",
+    ]
+
+
+def serious(violations: list[dict[str, Any]]) -> list[str]:
+    """Each as one line: the rule, where it is broken, and how."""
+    return [
+        f"{found['id']}: {node['html'][:120]}: {node['any'][0]['message'] if node['any'] else found['help']}"
+        for found in violations
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
+    ]
+
+
+def violations(page: Page) -> list[str]:
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    return serious(page.evaluate(RUN))
+
+
+def test_axe_is_the_file_of_its_readme() -> None:
+    readme = (VENDOR / "README.md").read_text(encoding="utf-8")
+    listed = re.search(rf"^\| {re.escape(AXE.name)} \|.*\| ([0-9a-f]{{64}}) \|$", readme, re.MULTILINE)
+    assert listed is not None and hashlib.sha256(AXE.read_bytes()).hexdigest() == listed[1]
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
+def test_no_page_has_a_serious_violation(site: Site, page: Page, theme: str, width: int) -> None:
+    page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 900})
+    broken = {}
+    for path in paths(site):
+        page.goto(site.url + path)
+        for details in page.locator("main details:not(.menu)").all():
+            details.evaluate("element => { element.open = true; }")
+        if found := violations(page):
+            broken[path] = found
+    assert broken == {}
+
+
+def test_dialogs_and_menus_have_no_serious_violation(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.locator("summary", has_text="Columns").click()
+    assert violations(page) == []
+    page.locator("summary[aria-label='More actions']").click()
+    page.get_by_role("button", name="Delete").click()
+    assert violations(page) == []
+    page.get_by_role("button", name="Cancel").click()
+
+
+def test_messages_in_the_form_are_reachable_and_named(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    page.locator('[data-pointer="/base/steps"]').fill("many")
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator('[data-fault="/base/steps"]')).to_be_visible()
+    assert violations(page) == []
+
+
+def test_nothing_moves_where_motion_is_not_liked(site: Site, page: Page) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    moving = page.evaluate(
+        "[...document.querySelectorAll('*')].filter(element => (style => style.transitionDuration !== '0s' || "
+        "style.animationName !== 'none')(getComputedStyle(element))).map(element => element.outerHTML.slice(0, 80))"
+    )
+    assert moving == []

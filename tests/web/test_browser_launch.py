@@ -1,0 +1,217 @@
+"""The launch page in a real Chromium: form and file in step, messages beside their fields, nothing typed lost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from server.main import create_app
+from server.settings import Settings
+from tests.server.support import served
+from tests.web.browsing import Site
+
+pytestmark = pytest.mark.slow
+
+
+def test_every_message_stands_beside_its_field_and_nothing_typed_is_lost(site: Site, page: Page) -> None:
+    before = len(site.store.list_experiments().items)
+    page.goto(f"{site.url}/experiments/new")
+    rows = page.get_by_test_id("budget-row")
+    rows.nth(1).locator('[data-name="fraction"]').fill("1.5")
+    page.locator('[data-pointer="/base/steps"]').fill("many")
+    page.get_by_role("radio", name="JSON-lines file").check()
+    page.locator('[data-pointer="/base/data/path"]').fill("/no/such/rows.jsonl")
+    page.get_by_test_id("seeds").fill("0, 1, x")
+    page.get_by_test_id("launch-submit").click()
+    fraction = rows.nth(1).locator('[data-name="fraction"]')
+    expect(rows.nth(1).locator("[data-budget-fault]")).to_contain_text("fraction is 1.5")
+    expect(fraction).to_have_attribute("aria-invalid", "true")
+    expect(fraction).to_be_focused()
+    expect(page.locator('[data-fault="/base/steps"]')).to_contain_text("'many'")
+    expect(page.locator('[data-fault="/seeds"]')).to_contain_text("'x'")
+    assert fraction.input_value() == "1.5"
+    assert page.locator('[data-pointer="/base/steps"]').input_value() == "many"
+
+    # With these mended the missing file is found, and said beside its field.
+    fraction.fill("0.5")
+    page.locator('[data-pointer="/base/steps"]').fill("4")
+    page.get_by_test_id("seeds").fill("0")
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator('[data-fault="/base/data/path"]')).to_contain_text("/no/such/rows.jsonl")
+    expect(page.locator('[data-fault="/base/steps"]')).to_be_hidden()
+    assert len(site.store.list_experiments().items) == before
+
+
+def test_a_rule_over_a_whole_budget_marks_the_field_that_its_sentence_names(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    row = page.get_by_test_id("budget-row").nth(1)
+    row.locator('[data-name="law"]').select_option("uniform")
+    row.locator('[data-name="fraction"]').fill("0.25")
+    page.get_by_test_id("launch-submit").click()
+    expect(row.locator("[data-budget-fault]")).to_contain_text("keeps at least half")
+    expect(row.locator('[data-name="fraction"]')).to_be_focused()
+    expect(row.locator('[data-name="selector"]')).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_expert_fields_open_for_their_message(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    page.locator("#expert > summary").click()
+    page.locator('[data-pointer="/base/objective/epsilon"]').fill("2")
+    page.locator("#expert > summary").click()
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator('[data-fault="/base/objective/epsilon"]')).to_be_visible()
+    expect(page.locator('[data-pointer="/base/objective/epsilon"]')).to_be_focused()
+
+
+def test_launching_sends_what_the_form_shows(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    page.locator('[data-pointer="/name"]').fill("By form")
+    page.get_by_role("button", name="Remove this budget").last.click()
+    page.get_by_test_id("add-budget").click()
+    last = page.get_by_test_id("budget-row").last
+    last.locator('[data-name="selector"]').select_option("urs")
+    last.locator('[data-name="fraction"]').fill("0.25")
+    expect(last.locator('[data-name="law"]')).to_be_hidden()
+    last.get_by_label("baseline").check()
+    page.get_by_role("button", name="3", exact=True).click()
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 3 seeds = 12 runs")
+    page.locator('[data-pointer="/base/steps"]').fill("7")
+    page.locator("#expert > summary").click()
+    page.locator('[data-pointer="/base/objective/loss_type"]').select_option("grpo")
+    page.locator('[data-pointer="/tags"]').fill("form, test")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.get_by_test_id("launch-submit").dblclick()
+    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
+    assert len(sent) == 1
+    record = site.store.get_experiment(page.url.rpartition("/")[2])
+    spec = record.spec
+    assert [budget.label for budget in spec.budgets] == ["full", "rpc · linear · ½", "urs · ½", "urs · ¼"]
+    assert (spec.name, spec.baseline, spec.seeds, spec.tags) == ("By form", 3, [0, 1, 2], ["form", "test"])
+    assert (spec.base.steps, spec.base.objective.loss_type, spec.base.optim.learning_rate) == (7, "grpo", 1e-4)
+    assert len(record.runs) == 12
+
+    # A clone shows the same again.
+    page.goto(f"{site.url}/experiments/new?clone={record.id}")
+    assert page.get_by_test_id("seeds").input_value() == "0, 1, 2"
+    assert page.locator('[data-pointer="/base/objective/loss_type"]').input_value() == "grpo"
+    expect(page.get_by_test_id("budget-row").nth(3).get_by_label("baseline")).to_be_checked()
+
+
+def test_the_form_s_command_takes_the_token_from_the_shell(browser: Browser, page: Page, tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock", token="s3cret"))
+    with served(app) as url:
+        page.goto(f"{url}/?token=s3cret")
+        page.goto(f"{url}/experiments/new")
+        command = page.locator("[data-command=curl] pre")
+        start = f"curl -X POST {url}/api/v1/experiments \\\n  -H 'Content-Type: application/json' \\\n"
+        wanted = start + '  -H "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}" \\\n  -d \'{'
+        expect(command).to_contain_text('"seeds"')
+        assert (command.text_content() or "").startswith(wanted)
+        assert "s3cret" not in page.content()
+
+
+def test_a_queue_that_is_away_is_said_and_nothing_is_stored(browser: Browser, page: Page, tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path / "home", redis_url=f"unix://{tmp_path}/none.sock"))
+    with served(app) as url:
+        page.goto(f"{url}/experiments")
+        expect(page.get_by_test_id("empty")).to_contain_text("curl -X POST")
+        page.goto(f"{url}/experiments/new")
+        page.locator('[data-pointer="/name"]').fill("Kept")
+        page.get_by_test_id("launch-submit").click()
+        banner = page.locator("#form-faults")
+        expect(banner).to_contain_text("the queue cannot be reached", timeout=30_000)
+        expect(banner).to_be_focused()
+        assert page.locator('[data-pointer="/name"]').input_value() == "Kept"
+        expect(page.get_by_test_id("launch-submit")).to_be_enabled()
+        assert app.state.store.list_experiments().items == []
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+def rewrite(page: Page, old: str, new: str) -> None:
+    """Type the file anew with one thing changed."""
+    file = page.locator("#yaml")
+    text = file.input_value()
+    assert old in text
+    file.fill(text.replace(old, new))
+
+
+def test_what_is_typed_in_the_file_stands_in_the_form_and_the_other_way_round(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    rewrite(page, "steps: 60", "steps: 6  # a comment is kept")
+    expect(page.locator('[data-pointer="/base/steps"]')).to_have_value("6")
+    rewrite(page, "seeds:\n- 0", "seeds: [3, 4]")
+    expect(page.get_by_test_id("seeds")).to_have_value("3, 4")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 2 seeds = 8 runs")
+    expect(page.get_by_test_id("grid").locator("thead th")).to_have_text(["Budget", "seed 3", "seed 4"])
+    rewrite(page, "- selector: truncate\n  fraction: 0.5", "- selector: urs\n  fraction: 0.25")
+    expect(page.get_by_test_id("budget-row").nth(3).locator('[data-name="fraction"]')).to_have_value("0.25")
+    assert "# a comment is kept" in page.locator("#yaml").input_value()
+    page.locator("#expert > summary").click()
+    page.locator('[data-pointer="/base/objective/beta"]').fill("0.01")
+    expect(page.locator("#yaml")).to_have_value(re.compile("beta: 0.01"))
+    expect(page.locator("[data-command=natlab] pre")).to_contain_text("natlab launch experiment.yaml")
+    page.get_by_test_id("launch-submit").click()
+    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
+    spec = site.store.get_experiment(page.url.rpartition("/")[2]).spec
+    assert (spec.base.steps, spec.seeds, spec.base.objective.beta) == (6, [3, 4], 0.01)
+    assert [budget.label for budget in spec.budgets] == ["full", "rpc · linear · ½", "urs · ½", "urs · ¼"]
+
+
+def test_a_broken_file_says_where_and_keeps_both_sides(site: Site, page: Page) -> None:
+    before = len(site.store.list_experiments().items)
+    page.goto(f"{site.url}/experiments/new")
+    page.locator('[data-pointer="/name"]').fill("Mine")
+    file, faults = page.locator("#yaml"), page.locator("#yaml-faults li")
+    expect(file).to_have_value(re.compile("name: Mine"))
+    rewrite(page, "  steps: 60", "  stepz: 60")
+    line = file.input_value().split("\n").index("  stepz: 60") + 1
+    expect(faults).to_have_text(
+        [f"line {line}: base.stepz is not a field natlab knows; remove it or correct its spelling"]
+    )
+    page.get_by_test_id("launch-submit").click()
+    expect(file).to_be_focused()
+    assert "stepz" in file.input_value() and len(site.store.list_experiments().items) == before
+    rewrite(page, "  stepz: 60", "  steps: [60")
+    expect(faults).to_have_text([re.compile(r"^line \d+: this is not valid YAML")])
+    page.get_by_role("button", name="take the form’s version back").click()
+    expect(page.locator("#yaml-broken")).to_be_hidden()
+    expect(file).to_have_value(re.compile("name: Mine"))
+    expect(page.locator('[data-pointer="/name"]')).to_be_editable()
+
+
+def test_budgets_are_added_by_their_shares(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    page.locator("#add-selector").select_option("completions")
+    page.locator("#add-shares").fill("0.75, 0.25")
+    page.get_by_test_id("add-budget").click()
+    expect(page.get_by_test_id("plan")).to_have_text("6 budgets × 1 seed = 6 runs")
+    labels = page.get_by_test_id("grid").locator("tbody th")
+    expect(labels.nth(4)).to_contain_text("completions")
+    expect(labels.nth(5)).to_contain_text("¼")
+
+
+def test_a_clone_marks_what_it_changes(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new?clone={site.finished.id}")
+    changes = page.locator("#changes")
+    expect(changes).to_have_text("nothing changed yet")
+    expect(page.get_by_test_id("grid").locator("tbody tr")).to_have_count(3)
+    steps = page.locator('[data-pointer="/base/steps"]')
+    steps.fill("99")
+    expect(page.locator(".was:visible")).to_have_text(["was 12"])
+    expect(changes).to_have_text("1 change")
+    page.get_by_role("button", name="Remove this budget").last.click()
+    expect(page.locator("#budgets-was")).to_have_text("Taken out: truncate · ½.")
+    expect(changes).to_have_text("2 changes")
+    steps.fill("12")
+    expect(changes).to_have_text("1 change")
+    page.get_by_test_id("budget-row").nth(1).get_by_label("baseline").check()
+    expect(page.locator("#budgets-was")).to_have_text("Taken out: truncate · ½. The baseline was full.")

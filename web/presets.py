@@ -1,0 +1,67 @@
+"""Experiments to start from: each fills the launch page, and is changed there like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nat_core.spec import ExperimentSpec, demo_experiment, parse_experiment_spec
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named experiment; `spec` makes it anew each time."""
+
+    title: str
+    description: str
+    spec: Callable[[], ExperimentSpec]
+
+
+_BUDGETS = [
+    {"selector": "full"},
+    {"selector": "rpc", "fraction": 0.5},
+    {"selector": "urs", "fraction": 0.5},
+    {"selector": "completions", "fraction": 0.5},
+]
+
+
+def _smollm2_on_gsm8k() -> ExperimentSpec:
+    return parse_experiment_spec(
+        {
+            "name": "How few tokens does grade-school mathematics need?",
+            "base": {
+                "model": {
+                    "path": "HuggingFaceTB/SmolLM2-360M-Instruct",
+                    "dtype": "bfloat16",
+                    "chat_template": True,
+                    "system_prompt": 'Solve the problem step by step. End with a line "#### " followed by the number.',
+                },
+                "data": {"type": "jsonl", "path": "data/gsm8k/train.jsonl"},
+                "reward": {"type": "exact_match", "answer_pattern": r"####\s*([^#\n]+)"},
+                "rollout": {"num_prompts": 32, "num_generations": 8, "max_completion_length": 512},
+                "objective": {"epsilon_high": 0.28},
+                "optim": {"learning_rate": 1e-6, "warmup_steps": 10},
+                "evaluation": {"every": 20, "num_prompts": 256, "num_samples": 1},
+                "checkpoint": {"every": 50},
+                "resources": {"max_tokens_per_microbatch": 16384},
+                "steps": 300,
+            },
+            "budgets": _BUDGETS,
+            "seeds": [0, 1, 2],
+            "tags": ["gsm8k"],
+        }
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "demo": Preset(
+        "Demo: chained arithmetic",
+        "Four budgets on the built-in 0.8M-parameter model; minutes on two CPU cores.",
+        demo_experiment,
+    ),
+    "smollm2-gsm8k": Preset(
+        "SmolLM2 on GSM8K",
+        "Four budgets, three seeds, on a GPU; needs the data set's rows as a file, and the model from the hub.",
+        _smollm2_on_gsm8k,
+    ),
+}
