@@ -4,6 +4,7 @@ NatlabError                code, HTTP-like status
 ├── SpecError              what was asked for is wrong: field, value, rule, remedy      (bad_spec, 422)
 │   ├── DataError          a data file or row is wrong: file and line                   (data, 422)
 │   └── ModelError         a model cannot be found or loaded                            (model, 422)
+├── StepMemoryError        an update step does not fit into memory                  (oom)
 ├── RewardError            a reward function raised on a sample                         (reward)
 ├── NonFiniteLossError     the loss or the gradient norm was NaN or infinite            (nan_loss)
 ├── CheckpointError        a checkpoint is missing, torn or damaged                     (checkpoint)
@@ -65,6 +66,12 @@ class ModelError(SpecError):
     """A model cannot be found or loaded."""
 
     code = "model"
+
+
+class StepMemoryError(NatlabError):
+    """An update step does not fit, and neither does half of one."""
+
+    code = "oom"
 
 
 class RewardError(NatlabError):

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from nat_core.batch import CompletionBatch
+from nat_core.errors import StepMemoryError
 from nat_core.logprobs import selected_logprobs
 from nat_core.loss import StepTotals, completion_weights, policy_loss
 from nat_core.microbatch import MicroBatch, plan_microbatches
 from nat_core.model import Policy
-from nat_core.spec import RunSpec
+from nat_core.out_of_memory import half_of, is_out_of_memory, largest
+from nat_core.spec import ResourcesSpec, RunSpec
 from nat_core.token_selection import Cumulative, DenseSelection, GradientMass, TokenSelection, select_tokens
 
 
@@ -52,12 +54,14 @@ class Passes:
         flops: counted operations of the policy's passes, forward and backward.
         sums: the loss, and Horvitz-Thompson estimates of sums over live tokens.
         seconds: wall-clock time of the passes.
+        warning: what went wrong on the way, for the log.
     """
 
     microbatches: list[MicroBatch]
     flops: float
     sums: dict[str, float]
     seconds: float
+    warning: str | None = None
 
 
 def draw_step(
@@ -91,28 +95,70 @@ def accumulate_gradient(
 ) -> Passes:
     """Put the gradient of the step's loss into the policy's `.grad`s, replacing what was there.
 
+    What runs out of memory is done once more, whole, with micro-batches half as large.
+
     Args:
         reference: the initial policy, needed when `spec.objective.beta` > 0.
         law_state: told where the gradient lay, where given.
+
+    Raises:
+        StepMemoryError: half was still too much.
     """
+    plan = _plan(policy, step, spec.resources)
+    try:
+        return _run(policy, reference, step, plan, spec, law_state)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # Outside of `except`: the error's traceback, and what its frames held, are gone.
+    if law_state is not None:
+        law_state.forget_step()
+    if policy.device.type == "cuda":
+        torch.cuda.empty_cache()
+    smaller = _plan(policy, step, half_of(plan, spec.resources))
+    tried = f"out of memory with micro-batches of {largest(plan):,} tokens"
+    remedy = "lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing"
+    try:
+        passes = _run(policy, reference, step, smaller, spec, law_state)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise StepMemoryError(f"{tried} and again with {largest(smaller):,} ({reason}); {remedy}") from error
+    warning = f"{tried}; the step was done over with {largest(smaller):,}, which takes longer: {remedy}"
+    return replace(passes, warning=warning)
+
+
+def _plan(policy: Policy, step: Step, resources: ResourcesSpec) -> list[MicroBatch]:
+    rows = step.rows
+    return plan_microbatches(rows.prompts, rows.completions, step.selection, resources, policy.layout)
+
+
+def _run(
+    policy: Policy,
+    reference: Policy | None,
+    step: Step,
+    plan: list[MicroBatch],
+    spec: RunSpec,
+    law_state: GradientMass | None,
+) -> Passes:
     for parameter in policy.parameters:
         parameter.grad = None
-    rows = step.rows
-    microbatches = plan_microbatches(rows.prompts, rows.completions, step.selection, spec.resources, policy.layout)
     started = time.monotonic()
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=policy.device, dtype=torch.float64))
-    for micro in microbatches:
+    for micro in plan:
         with policy.attention_for(micro.tokens):
             for name, value in _forward_backward(policy, reference, step, micro, spec, law_state).items():
                 sums[name] = sums[name] + value
     synchronise(policy.device)
     seconds = time.monotonic() - started
-    cost = policy.token_cost
-    flops = cost.head(step.selection.num_kept) + sum(
-        cost.linear(micro.tokens.num_places) + sum(map(cost.attention, micro.tokens.sequence_lengths))
-        for micro in microbatches
-    )
-    return Passes(microbatches, flops, {name: float(value) for name, value in sums.items()}, seconds)
+    flops = policy.token_cost.head(step.selection.num_kept) + sum(_flops(policy, micro) for micro in plan)
+    return Passes(plan, flops, {name: float(value) for name, value in sums.items()}, seconds)
+
+
+def _flops(policy: Policy, micro: MicroBatch) -> float:
+    cost, tokens = policy.token_cost, micro.tokens
+    return float(cost.linear(tokens.num_places) + sum(map(cost.attention, tokens.sequence_lengths)))
 
 
 def with_old_logprobs(policy: Policy, steps: list[Step], spec: RunSpec) -> list[Step]:

@@ -21,9 +21,11 @@ def check_run(spec: RunSpec) -> None:
     """Raise what would keep this run from starting.
 
     Raises:
+        SpecError: a micro-batch is smaller than the longest completion may be.
         ModelError: the model's path is no directory with a config, and no hub id.
         DataError: a data file is missing, empty or has a broken row.
     """
+    check_microbatch(spec)
     check_model(spec.model)
     open_source(spec.data, spec.evaluation.num_prompts)
 
@@ -35,6 +37,23 @@ def check_experiment(spec: ExperimentSpec) -> None:
     except SpecError as error:
         error.faults = [Fault(f"/base{fault.pointer}", fault.detail) for fault in error.faults]
         raise
+
+
+def check_microbatch(spec: RunSpec) -> None:
+    """A row is never split: the longest that the rollout allows must fit into a micro-batch.
+
+    Raises:
+        SpecError: it does not.
+    """
+    cap, rollout = spec.resources.max_tokens_per_microbatch, spec.rollout
+    longest = rollout.max_prompt_length + rollout.max_completion_length
+    if spec.resources.per_device_train_batch_size is None and cap < longest:
+        raise SpecError.at(
+            "/resources/max_tokens_per_microbatch",
+            f"resources.max_tokens_per_microbatch is {cap}, but one completion with its prompt may have {longest} "
+            f"tokens (rollout.max_prompt_length {rollout.max_prompt_length} + max_completion_length "
+            f"{rollout.max_completion_length}); raise it or lower those",
+        )
 
 
 def check_model(spec: ModelSpec) -> None:

@@ -23,6 +23,7 @@ from nat_core.events import EvaluationEvent, LogEvent, MetricsEvent, SampleEvent
 from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
+from nat_core.out_of_memory import is_out_of_memory
 from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import build_verifier, score
@@ -88,7 +89,7 @@ class Trainer:
         except NatlabError as error:
             result = self._failure(error.code, error.message)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 self._failure("error", f"{type(error).__name__}: {error}")
                 raise
             result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
@@ -226,7 +227,7 @@ class Trainer:
             self.schedule.step()
             self.interrupt.weights_moved()
 
-        return update_on_batch(
+        stats = update_on_batch(
             self.policy,
             self.optimizer,
             rollout.batch,
@@ -236,6 +237,9 @@ class Trainer:
             law_state=self.law_state if self.spec.budget.needs_law_state else None,
             on_step=on_step,
         )
+        for warning in (entry.warning for entry in stats if entry.warning):
+            self.reporter.emit(LogEvent, level="warning", message=warning)
+        return stats
 
     def _probe(self, rollout: Rollout, step: int) -> dict[str, float]:
         """The gradient's noise, where this step (0-based) is one that measures it."""
@@ -325,12 +329,6 @@ class Trainer:
             self.reporter.emit(LogEvent, level="error", message=message)
             self.reporter.emit(StateEvent, phase="ended", outcome="failed", reason=reason, message=message)
         return TrainResult("failed", self.reporter.step, reason, message)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also on CPU, where torch raises a `RuntimeError` for it."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
 
 
 def stream_seed(seed: int, stream: str, step: int = 0) -> int:

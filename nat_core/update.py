@@ -29,11 +29,13 @@ class UpdateStats:
         metrics: keys of `nat_core.events.METRICS`.
         selection: the tokens that were kept of the live rows.
         live: Long [b], indices of the live rows.
+        warning: what went wrong on the way, for the log.
     """
 
     metrics: dict[str, float]
     selection: TokenSelection
     live: Tensor
+    warning: str | None = None
 
 
 def update_step(
@@ -123,7 +125,7 @@ def _run(
         "timing_s/update": time.monotonic() - started,
         "perf/peak_memory_gib": memory.peak_gib,
     }
-    return UpdateStats(metrics, step.selection, step.live)
+    return UpdateStats(metrics, step.selection, step.live, passes.warning)
 
 
 def _apply(policy: Policy, optimizer: torch.optim.Optimizer, max_grad_norm: float, loss: float) -> float:

@@ -27,7 +27,9 @@ from server.errors import StartError
 from server.settings import Settings
 
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_WORKERS_OWN = re.compile(r"PUT /api/v1/workers/[^/]+|POST /api/v1/runs/[^/]+/(claim|heartbeat|finish)")
+_WORKERS_OWN = re.compile(
+    r"PUT /api/v1/workers/[^/]+|POST /api/v1/workers/[^/]+/claim|POST /api/v1/runs/[^/]+/(claim|heartbeat|finish)"
+)
 _WORKERS_READ = re.compile(r"GET /api/v1/workers")
 
 

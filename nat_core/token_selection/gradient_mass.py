@@ -46,6 +46,10 @@ class GradientMass:
         self.estimate = self._step if self.estimate is None else DECAY * self.estimate + (1 - DECAY) * self._step
         self._step = torch.zeros_like(self._step)
 
+    def forget_step(self) -> None:
+        """What was observed of the step that is under way does not count: it is done over."""
+        self._step = torch.zeros_like(self._step)
+
     def state_dict(self) -> dict[str, list[float] | None]:
         """What a checkpoint keeps, exactly: plain JSON."""
         return {"estimate": None if self.estimate is None else self.estimate.tolist()}

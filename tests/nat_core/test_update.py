@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from nat_core.errors import NonFiniteLossError
+from nat_core.errors import NonFiniteLossError, StepMemoryError
 from nat_core.loss import policy_loss
 from nat_core.model import Policy
 from nat_core.probe import probe_gradient
@@ -284,3 +284,47 @@ def test_several_iterations_draw_fresh_selections_and_measure_ratios_from_before
     assert not masks[0].equal(masks[1]) and not masks[1].equal(masks[2])
     assert stats[0].metrics["clip_ratio"] == 0  # on policy
     assert stats[2].metrics["clip_ratio"] > 0  # two big steps away
+
+
+class Room:
+    """Stands in for a device with room for so many tokens at once: more, and a pass fails as torch's allocator does."""
+
+    def __init__(self, policy: Policy, tokens: int) -> None:
+        self.tokens, self.passes = tokens, 0
+        policy.model.get_decoder().register_forward_pre_hook(self.check, with_kwargs=True)
+
+    def check(self, module: torch.nn.Module, args: object, kwargs: dict[str, torch.Tensor]) -> None:
+        self.passes += 1
+        if kwargs["input_ids"].numel() > self.tokens:
+            raise torch.OutOfMemoryError("tried to allocate more")
+
+
+def test_a_step_that_runs_out_of_memory_is_done_over_in_halves() -> None:
+    spec = spec_for({"selector": "rpc", "law": "optimal"}, optim={"max_grad_norm": 1e9})
+    found = []
+    for room in (10_000, 19):
+        policy, state = tiny_policy(), GradientMass()
+        assert policy.layout == "packed"
+        Room(policy, room)
+        stats = update_step(
+            policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator().manual_seed(3), law_state=state
+        )
+        assert state.estimate is not None
+        found.append((gradients(policy), stats, state.estimate))
+    (whole, _, learned), (halves, stats, learned_again) = found
+    assert float((whole - halves).abs().max()) <= 1e-10 and torch.allclose(learned, learned_again, rtol=1e-12)
+    assert found[0][1].warning is None
+    assert stats.warning is not None and "out of memory with micro-batches of 20 tokens" in stats.warning
+
+
+def test_a_step_whose_half_does_not_fit_either_says_with_what_it_was_tried() -> None:
+    policy = tiny_policy()
+    assert policy.layout == "packed"
+    Room(policy, 12)
+    with pytest.raises(
+        StepMemoryError, match=r"micro-batches of \d+ tokens and again with \d+ .*lower resources"
+    ) as caught:
+        update_step(
+            policy, frozen_optimizer(policy), BATCH, spec_for({"selector": "full"}), generator=torch.Generator()
+        )
+    assert caught.value.code == "oom"
