@@ -30,7 +30,9 @@ from client.show import (
 from nat_core.errors import NatlabError, SpecError, spec_error_from_validation
 from nat_core.records import ExperimentRecord, RunRecord
 from nat_core.spec import (
+    BudgetSpec,
     ExperimentSpec,
+    RunSpec,
     demo_experiment,
     load_document,
     parse_experiment_spec,
@@ -113,6 +115,31 @@ def worker() -> None:
 
 
 # --- without a server -----------------------------------------------------------------------------
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    assignments: Assignments = None,
+    prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a prompt.", show_default=False)] = None,
+    completion_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Mean tokens of a completion.", show_default=False)
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory to fit into; this machine's if not given.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what an update step will cost under each budget, before anything runs."""
+    from client import plan as planning
+
+    run, budgets = _run_and_budgets(spec, assignments)
+    assumed = planning.assumptions(run, prompt_tokens, completion_tokens, memory_gib)
+    found = planning.plans(run, budgets, assumed)
+    if as_json:
+        out.print_json(data=planning.as_json(found, assumed))
+    else:
+        planning.show(found, assumed, out)
 
 
 @app.command()
@@ -284,6 +311,16 @@ def follow(lab: NatLab, experiment_id: str, check: Any = lambda: None) -> Experi
         except ServerUnreachable:
             check()  # names the part that died rather than its symptom
             raise
+
+
+def _run_and_budgets(path: Path, assignments: list[str] | None) -> tuple[RunSpec, list[BudgetSpec]]:
+    """Of a run's file its spec and its budget, of an experiment's its base and all of them."""
+    document = _document(path, assignments)
+    if "base" in document or "budgets" in document:
+        experiment = parse_experiment_spec(document, f"spec {path}")
+        return experiment.base, list(experiment.budgets)
+    run = parse_run_spec(document, f"spec {path}")
+    return run, [run.budget]
 
 
 def _document(file: Path, assignments: list[str] | None) -> dict[str, Any]:

@@ -1,0 +1,114 @@
+"""`natlab plan`: what each budget's update step is expected to cost, before anything runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+from rich.console import Console
+from rich.table import Table
+
+from nat_core.cost import ModelShape, StepPlan, plan_step
+from nat_core.preflight import DEMO_MODEL
+from nat_core.spec import BudgetSpec, FullBudget, RunSpec
+
+_GIB = 1024**3
+_DEMO = Path(__file__).parents[1] / "nat_core" / "demo" / "model"
+
+
+class Assumptions(BaseModel):
+    """What a plan takes for granted, since no completion has been sampled yet."""
+
+    prompt_tokens: int = Field(description="Tokens of each prompt.")
+    completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly from a quarter to 7/4.")
+    memory_gib: float = Field(description="Memory that there is.")
+
+
+def assumptions(spec: RunSpec, prompt: int | None, mean_length: int | None, memory_gib: float | None) -> Assumptions:
+    """What the caller says, else a quarter of the longest prompt, half of the longest completion, this machine."""
+    return Assumptions(
+        prompt_tokens=prompt or max(1, spec.rollout.max_prompt_length // 4),
+        completion_tokens=mean_length or max(1, spec.rollout.max_completion_length // 2),
+        memory_gib=memory_gib or machine_memory_gib(),
+    )
+
+
+def plans(spec: RunSpec, budgets: list[BudgetSpec], assumed: Assumptions) -> list[tuple[str, StepPlan]]:
+    """One plan a budget, `full` first."""
+    path = _DEMO if spec.model.path == DEMO_MODEL else Path(spec.model.path).expanduser()
+    shape = ModelShape.read(path)
+    count = spec.rollout.num_prompts * spec.rollout.num_generations
+    mean, longest = assumed.completion_tokens, spec.rollout.max_completion_length
+    lengths = [min(longest, max(1, round(mean * (0.25 + 1.5 * (i + 0.5) / count)))) for i in range(count)]
+    chosen: list[BudgetSpec] = [FullBudget(), *(b for b in budgets if b.selector != "full")]
+    return [
+        (b.label, plan_step(spec.model_copy(update={"budget": b}), shape, assumed.prompt_tokens, lengths))
+        for b in chosen
+    ]
+
+
+def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions) -> dict[str, Any]:
+    """The same for programs."""
+    full = found[0][1]
+    return {
+        "assumed": assumed.model_dump(),
+        "budgets": [
+            {
+                "budget": label,
+                "tokens_generated": plan.tokens_generated,
+                "tokens_selected": plan.tokens_selected,
+                "tokens_trunk": plan.tokens_trunk,
+                "flops": plan.flops,
+                "flops_share": plan.flops / full.flops,
+                "num_microbatches": plan.num_microbatches,
+                "largest_microbatch": plan.largest_microbatch,
+                "memory_gib": plan.memory_gib,
+                "total_gib": plan.total_gib,
+                "fits": plan.total_gib <= assumed.memory_gib,
+            }
+            for label, plan in found
+        ],
+    }
+
+
+def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console) -> None:
+    """Print the table, and a warning for what won't fit."""
+    full = found[0][1]
+    table = Table("budget", "tokens trained on", "update FLOPs", "of full", "micro-batches", "memory, GiB", box=None)
+    for label, plan in found:
+        table.add_row(
+            label,
+            f"{plan.tokens_selected:,.0f} of {plan.tokens_generated:,}",
+            f"{plan.flops / 1e12:,.3g} T",
+            f"{plan.flops / full.flops:.0%}",
+            f"{plan.num_microbatches} of up to {plan.largest_microbatch:,.0f} tokens",
+            f"{plan.total_gib:.2f}",
+        )
+    out.print("[bold]One update step, as expected[/bold]", table, "", sep="\n")
+    parts = ", ".join(f"{name} {size:.2f}" for name, size in full.memory_gib.items())
+    out.print(f"full needs, in GiB: {parts}.")
+    out.print(
+        f"Assumed: prompts of {assumed.prompt_tokens} tokens (--prompt-tokens), completions of "
+        f"{assumed.completion_tokens} on average (--completion-tokens), every group teaching something.",
+        soft_wrap=True,
+    )
+    for label, plan in found:
+        if plan.total_gib > assumed.memory_gib:
+            out.print(
+                f"[yellow]{label} won't fit: {plan.total_gib:.1f} GiB of {assumed.memory_gib:.1f}. Lower "
+                "resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing.[/yellow]",
+                soft_wrap=True,
+            )
+
+
+def machine_memory_gib() -> float:
+    """Of the first GPU where there is one, else of this machine."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout
+        return float(answer.splitlines()[0]) / 1024
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / _GIB

@@ -1,0 +1,9 @@
+"""What a run's update steps cost, said before it starts: tokens, operations, memory, time. No torch here."""
+
+from __future__ import annotations
+
+from nat_core.cost.flops import TokenCost
+from nat_core.cost.plan import StepPlan, plan_step
+from nat_core.cost.shape import ModelShape
+
+__all__ = ["ModelShape", "StepPlan", "TokenCost", "plan_step"]

@@ -1,0 +1,69 @@
+"""`natlab plan`: the expected cost of a step by budget, as a table and as JSON, and what won't fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from client.cli import run
+from client.plan import machine_memory_gib
+
+EXPERIMENT = """
+name: half
+base: {rollout: {max_prompt_length: 64, max_completion_length: 200}}
+budgets:
+  - selector: rpc
+    fraction: 0.5
+  - selector: full
+"""
+
+
+@pytest.fixture
+def experiment_file(tmp_path: Path) -> Path:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+def test_plan_puts_full_first_and_each_budget_against_it(
+    experiment_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plan", str(experiment_file), "--json", "--memory-gib", "64"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["assumed"] == {"prompt_tokens": 16, "completion_tokens": 100, "memory_gib": 64}
+    full, half = report["budgets"]
+    assert (full["budget"], half["budget"]) == ("full", "rpc · linear · ½")
+    assert full["tokens_selected"] == full["tokens_generated"] == pytest.approx(16 * 8 * 100, rel=0.01)
+    assert half["tokens_selected"] == pytest.approx(full["tokens_selected"] / 2)
+    assert full["flops_share"] == 1 and 0.45 < half["flops_share"] < 0.6
+    assert full["fits"] and half["total_gib"] == pytest.approx(sum(half["memory_gib"].values()))
+
+
+def test_plan_warns_of_what_will_not_fit(experiment_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--memory-gib", "0.1", "--prompt-tokens", "64", "--completion-tokens", "150"]
+    assert (
+        run(["plan", str(experiment_file), *options, "--set", "base.resources.max_tokens_per_microbatch=100000"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert "full won't fit" in printed and "of 0.1" in printed
+    assert "completions of 150 on average" in printed
+
+
+def test_plan_of_a_run_has_its_budget_beside_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("budget: {selector: urs, fraction: 0.25}\n")
+    assert run(["plan", str(path), "--json"]) == 0
+    assert [row["budget"] for row in json.loads(capsys.readouterr().out)["budgets"]] == ["full", "urs · ¼"]
+
+
+def test_plan_says_where_a_model_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {path: owner/name}\n")
+    assert run(["plan", str(path)]) == 2
+    assert "needs a model's folder" in capsys.readouterr().err
+
+
+def test_memory_is_the_gpus_or_the_machines() -> None:
+    assert machine_memory_gib() > 0.5

@@ -1,0 +1,105 @@
+"""What is predicted of a step against what a step does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from torch.autograd.graph import saved_tensors_hooks
+
+from bench.contenders import natlab
+from bench.shapes import SHAPES, Lengths, policy_of, random_batch, read_lengths
+from nat_core.cost import ModelShape, plan_step
+from nat_core.errors import ModelError
+from nat_core.gradient import accumulate_gradient, draw_step
+from nat_core.spec import FullBudget, RpcBudget, RunSpec, parse_run_spec
+
+CPU = torch.device("cpu")
+RAGGED = read_lengths("ragged-16")
+LONG = Lengths("", prompt=20, group=4, lengths=[400, 90, 800, 260, 31, 620, 555, 77])
+BUDGETS: list[dict[str, Any]] = [
+    {"selector": "full"},
+    {"selector": "urs", "fraction": 0.3},
+    {"selector": "importance", "fraction": 0.3},
+    {"selector": "completions", "fraction": 0.5, "weighting": "flat"},
+    {"selector": "rpc", "fraction": 0.5},
+    {"selector": "rpc", "fraction": 0.25, "coupling": "systematic"},
+    {"selector": "rpc", "fraction": 0.7, "law": "uniform"},
+    {"selector": "truncate", "fraction": 0.4},
+]
+
+
+def spec_for(budget: dict[str, Any], **sections: Any) -> RunSpec:
+    rollout = {"num_generations": 4, "max_completion_length": 1000}
+    return parse_run_spec({"budget": budget, "rollout": rollout, **sections})
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
+def test_tokens_and_operations_are_what_selections_take_on_average(budget: dict[str, Any]) -> None:
+    policy, batch, spec = policy_of("toy", CPU), random_batch(LONG, 64), spec_for(budget)
+    planned = plan_step(spec, ModelShape.of_config(SHAPES["toy"].to_dict()), LONG.prompt, LONG.lengths)
+    assert planned.tokens_generated == sum(LONG.lengths)
+    contender, generator = natlab(policy, batch, spec.budget, spec.resources), torch.Generator().manual_seed(0)
+    done = [contender(generator) for _ in range(2 if spec.budget.selector == "full" else 40)]
+    tolerance = 0.12 if spec.budget.selector == "completions" else 0.05  # whole completions vary more
+    assert planned.tokens_selected == pytest.approx(fmean(work.kept for work in done), rel=tolerance)
+    assert planned.flops == pytest.approx(fmean(work.flops for work in done), rel=tolerance)
+    assert planned.largest_microbatch == pytest.approx(fmean(work.largest for work in done), rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen3-8b"])
+def test_a_shape_counts_what_the_model_has(name: str) -> None:
+    shape, policy = ModelShape.of_config(SHAPES[name].to_dict()), policy_of(name, torch.device("meta"))
+    assert shape.token_cost == policy.token_cost
+    assert shape.parameters == pytest.approx(sum(p.numel() for p in policy.parameters), rel=1e-3)
+
+
+def test_activations_are_what_autograd_keeps() -> None:
+    shape = ModelShape.of_config(SHAPES["toy"].to_dict())
+    spec = spec_for({"selector": "full"}, resources={"max_tokens_per_microbatch": 100_000})
+    policy, kept = policy_of("toy", CPU), dict[int, int]()
+    weights = {p.untyped_storage().data_ptr() for p in policy.parameters}
+    batch = random_batch(LONG, 64)
+    step = draw_step(policy, batch, spec, torch.Generator())
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights and tensor.shape[-1] != 64:  # logits are a part of their own
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        accumulate_gradient(policy, None, step, spec)
+    planned = plan_step(spec, shape, LONG.prompt, LONG.lengths)
+    working = planned.largest_microbatch * 4 * (3 * shape.intermediate + 4 * shape.hidden)
+    activations = planned.memory_gib["activations"] * 1024**3 - working
+    assert activations == pytest.approx(sum(kept.values()), rel=0.25)
+
+
+def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
+    shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
+    resources = {"per_device_train_batch_size": 8}
+    full, half = (
+        plan_step(spec_for(budget, resources=resources), shape, RAGGED.prompt, RAGGED.lengths)
+        for budget in (FullBudget().model_dump(), RpcBudget().model_dump())
+    )
+    assert full.num_microbatches == half.num_microbatches == 2
+    assert 0.45 < half.memory_gib["activations"] / full.memory_gib["activations"] < 0.55
+    assert full.memory_gib["optimizer"] == 2 * full.memory_gib["weights"]
+    checkpointed = plan_step(spec_for({"selector": "full"}, model={"gradient_checkpointing": True}), shape, 10, [500])
+    plain = plan_step(spec_for({"selector": "full"}), shape, 10, [500])
+    assert checkpointed.memory_gib["activations"] < plain.memory_gib["activations"] / 5
+    with_reference = plan_step(spec_for({"selector": "full"}, objective={"beta": 0.1}), shape, 10, [10])
+    assert with_reference.memory_gib["reference"] == with_reference.memory_gib["weights"]
+
+
+def test_a_config_that_is_missing_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read"):
+        ModelShape.read(tmp_path)
+    with pytest.raises(ModelError, match="experts"):
+        ModelShape.of_config({"model_type": "qwen3_moe", "num_experts": 8})
+    with pytest.raises(ModelError, match="lacks"):
+        ModelShape.of_config({"model_type": "rwkv"})
