@@ -45,7 +45,8 @@ class ModelShape:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ModelError(f"{path} cannot be read ({error}); a plan needs a model's folder, so set model.path to one") from None
+            remedy = "a plan needs a model's folder, so set model.path to one"
+            raise ModelError(f"{path} cannot be read ({error}); {remedy}") from None
         return cls.of_config(config)
 
     @classmethod

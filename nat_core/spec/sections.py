@@ -215,7 +215,7 @@ class ResourcesSpec(Section):
         8192,
         ge=1,
         le=10_000_000,
-        description="Cap on tokens (prompts + kept completions) in one forward and backward pass. A row is never split.",
+        description="Cap on tokens (prompts + kept completions) in a forward and backward pass. A row is never split.",
     )
     per_device_train_batch_size: int | None = Field(
         None,
