@@ -6,7 +6,7 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo up test test-fast check format demo-model clean
+.PHONY: help setup setup-tests demo up test test-fast test-slow check format demo-model clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -28,6 +28,9 @@ test: setup-tests ## run every test: unit, whole stack, browser (ARGS="-k name")
 
 test-fast: setup ## run the tests that start no stack, browser or training
 	@$(FAST) $(ARGS)
+
+test-slow: setup-tests ## run the others: whole stack, faults, browser, training
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: setup ## format, lint, types, import contracts and the fast tests
 	$(BIN)/ruff format --check .
