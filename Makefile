@@ -6,7 +6,7 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo up test test-fast test-slow check format demo-model clean
+.PHONY: help setup setup-tests demo up test test-fast test-slow check format demo-model screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -45,6 +45,9 @@ format: setup ## rewrite the code in the one format, and fix what can be fixed b
 
 demo-model: setup ## make the built-in demo model again from its seeded recipe (minutes)
 	@$(BIN)/python -m nat_core.demo.pretrain $(ARGS)
+
+screenshots: setup-tests ## take the documentation's pictures from a finished experiment (trains the demo where there is none)
+	@$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean: ## remove .venv, caches and build outputs; keeps .natlab, where the runs are
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info

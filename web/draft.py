@@ -19,6 +19,7 @@ from nat_core.spec import ExperimentSpec, parse_experiment_spec
 MAX_YAML = 64_000
 _MAX_DEPTH = 20
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Draft:
 
 def draft_of_document(document: Mapping[str, Any]) -> Draft:
     """The file of what stands in the form, right or wrong."""
-    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return _judged(text, dict(document), None)
 
 

@@ -1,0 +1,126 @@
+"""Pictures of the pages for the documentation, from a real finished experiment: `make screenshots`.
+
+Starts the stack on `NATLAB_HOME` and takes the newest experiment whose runs have all succeeded; where there
+is none it trains the built-in demo first, with three seeds. Workers' names are replaced in the pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from client.api import NatLab, default_token
+from client.processes import stop_signals
+from client.up import Settings, Stack
+from nat_core.records import ExperimentRecord
+from nat_core.spec import demo_experiment
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+WIDTH = 1280
+DRAWN = """() => [...document.querySelectorAll('[data-chart]')]
+  .filter(chart => chart.closest('.chart').getBoundingClientRect().top < innerHeight && chart.offsetParent)
+  .every(chart => chart.classList.contains('nothing') || chart.querySelector('svg.main-svg'))"""
+RENAME = """names => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    for (const [old, name] of names) walker.currentNode.data = walker.currentNode.data.replaceAll(old, name);
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture: its name, the address, and how much of the page is seen."""
+
+    name: str
+    path: str
+    height: int
+
+
+SHOTS = (
+    Shot("compare", "/experiments/{experiment}", 1290),
+    Shot("run", "/runs/{run}", 1010),
+    Shot("tokens", "/runs/{run}/tokens", 900),
+    Shot("launch", "/experiments/new?clone={experiment}", 1010),
+    Shot("system", "/runs/{run}/system", 1100),
+)
+
+
+def finished_experiment(lab: NatLab, wanted: str | None) -> ExperimentRecord:
+    """The experiment asked for, else the newest finished one, else the demo, trained now."""
+    if wanted:
+        return lab.experiment(wanted)
+    for experiment in lab.experiments():
+        if experiment.state == "succeeded":
+            return experiment
+    launched = lab.launch(demo_experiment(seeds=(0, 1, 2)))
+    print(f"Training {launched.id} first: {len(launched.runs)} runs")
+    return lab.wait(launched.id, every_s=5)
+
+
+def shown_names(lab: NatLab) -> list[tuple[str, str]]:
+    """What stands in the pictures for each worker and host, longest names first: one may be part of another."""
+    names = {}
+    for number, worker in enumerate(lab.workers(), start=1):
+        names[worker.hostname] = f"box-{number}"
+        names[worker.id] = f"box-{number}"
+    return sorted(names.items(), key=lambda pair: -len(pair[0]))
+
+
+def take(page: Page, shot: Shot, url: str, theme: str, names: list[tuple[str, str]]) -> None:
+    page.set_viewport_size({"width": WIDTH, "height": shot.height})
+    page.goto(url, wait_until="load")
+    page.wait_for_function(DRAWN)
+    page.evaluate("document.fonts.ready")
+    page.evaluate(RENAME, names)
+    page.screenshot(path=IMAGES / f"{shot.name}-{theme}.png")
+
+
+def take_all(browser: Browser, lab: NatLab, experiment: ExperimentRecord) -> None:
+    spec = experiment.spec
+    run = next(run for run in experiment.runs if run.cell != spec.baseline and not spec.budgets[run.cell].biased)
+    names = shown_names(lab)
+    for theme in ("light", "dark"):
+        context = browser.new_context(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page = context.new_page()
+        if token := default_token():
+            page.goto(f"{lab.url}/?token={token}")
+        for shot in SHOTS:
+            take(page, shot, lab.url + shot.path.format(experiment=experiment.id, run=run.id), theme, names)
+        context.close()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", help="the experiment to show; the newest finished one unless given")
+    options = parser.parse_args()
+    with (
+        stop_signals() as hurried,
+        Stack(Settings.from_environment(), print, hurried) as stack,
+        NatLab(stack.settings.url) as lab,
+        chromium() as browser,
+    ):
+        take_all(browser, lab, finished_experiment(lab, options.experiment))
+    print(f"{2 * len(SHOTS)} pictures are in {IMAGES}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
