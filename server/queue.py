@@ -21,8 +21,7 @@ from server.tables import RunRow, WorkerRow, utc_now
 ALIVE_S = 60.0
 """A worker that was heard of within so long is there: it tells of itself six times as often."""
 
-
-_ORDER = (col(RunRow.priority).desc(), col(RunRow.id))
+ORDER = (col(RunRow.priority).desc(), col(RunRow.id))
 _RESOURCES = type_coerce(RunRow.spec, JSON)["resources"]
 
 
@@ -36,7 +35,7 @@ class Waiting:
 
 def queued(session: Session) -> list[Waiting]:
     """The runs that wait, the next one first."""
-    rows = session.exec(select(RunRow.id, _RESOURCES).where(RunRow.state == RunState.QUEUED).order_by(*_ORDER))
+    rows = session.exec(select(RunRow.id, _RESOURCES).where(RunRow.state == RunState.QUEUED).order_by(*ORDER))
     return [Waiting(run_id, resources) for run_id, resources in rows]
 
 
@@ -45,7 +44,7 @@ def places(session: Session, runs: Sequence[RunRow]) -> dict[str, int]:
     if not any(run.state == RunState.QUEUED for run in runs):
         return {}
     session.flush()
-    ids = session.exec(select(RunRow.id).where(RunRow.state == RunState.QUEUED).order_by(*_ORDER))
+    ids = session.exec(select(RunRow.id).where(RunRow.state == RunState.QUEUED).order_by(*ORDER))
     return {run_id: place for place, run_id in enumerate(ids, 1)}
 
 
@@ -74,6 +73,11 @@ def that_can_start(session: Session) -> list[str]:
 def fits(resources: dict[str, Any], worker: WorkerRow, free_gpus: int) -> bool:
     label = resources.get("worker_label")
     return (label is None or label in worker.labels) and gpus_needed(resources, worker) <= free_gpus
+
+
+def could_ever_start(resources: dict[str, Any], workers: Sequence[WorkerRow]) -> bool:
+    """Whether any of these workers would take such a run if it had nothing else to do."""
+    return any(fits(resources, worker, num_gpus(worker)) for worker in workers)
 
 
 def gpus_needed(resources: dict[str, Any], worker: WorkerRow) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from nat_core.records import RunRecord, WorkerRecord
 from web import views
@@ -21,14 +22,26 @@ class WorkerRow:
     """A worker with what it is doing."""
 
     worker: WorkerRecord
+    gpus: str
     hardware: str
     run: RunRecord | None
     badge: Badge
 
 
 @dataclass(frozen=True)
+class WaitingRun:
+    """A run that waits: what it needs of a worker, and whether one that is there has that at all, or now."""
+
+    run: RunRecord
+    experiment: str
+    needs: str
+    is_next: bool
+    has_worker: bool
+
+
+@dataclass(frozen=True)
 class QueueRow:
-    """A waiting run: its place from 1, and why it is not running."""
+    """A waiting run with its place from 1, and why it is not running."""
 
     place: int
     run: RunRecord
@@ -43,28 +56,41 @@ def worker_row(worker: WorkerRecord, run: RunRecord | None, now: datetime) -> Wo
         badge = Badge("warn", "alert", "silent")
     else:
         badge = Badge("mute", "dash", "idle")
-    return WorkerRow(worker, views.hardware_text(worker.hardware), run, badge)
+    return WorkerRow(worker, _gpus(worker.hardware), views.hardware_text(worker.hardware), run, badge)
 
 
-def queue_rows(queued: Sequence[RunRecord], names: Mapping[str, str], workers: Sequence[WorkerRow]) -> list[QueueRow]:
+def _gpus(hardware: Mapping[str, Any]) -> str:
+    """`2 × NVIDIA H200`; empty where there is none."""
+    found = hardware.get("gpus")
+    names = [str(gpu.get("name", "GPU")) for gpu in found if isinstance(gpu, dict)] if isinstance(found, list) else []
+    return ", ".join(f"{names.count(name)} × {name}" for name in dict.fromkeys(names))
+
+
+def needs_text(resources: Mapping[str, Any]) -> str:
+    """What a run asks of its worker: `2 GPUs, label big`; empty where any will do."""
+    gpus, label = resources.get("gpus"), resources.get("worker_label")
+    parts = [plural(gpus, "GPU")] if gpus else []
+    return ", ".join([*parts, f"label {label}"] if label else parts)
+
+
+def queue_rows(waiting: Sequence[WaitingRun], workers: Sequence[WorkerRow]) -> list[QueueRow]:
     """The waiting runs in the order in which they are taken."""
-    return [
-        QueueRow(place, run, names.get(run.experiment_id, run.experiment_id), _why(run, place, workers))
-        for place, run in enumerate(queued, start=1)
-    ]
+    anybody = any(row.badge.word != "silent" for row in workers)
+    return [QueueRow(place, one.run, one.experiment, _why(one, place, anybody)) for place, one in enumerate(waiting, 1)]
 
 
-def _why(run: RunRecord, place: int, workers: Sequence[WorkerRow]) -> str:
-    back = sentence(f"back in the queue: {run.message}") + " " if run.message else ""
-    idle = sum(row.badge.word == "idle" for row in workers)
-    busy = sum(row.run is not None for row in workers)
-    if not idle and not busy:
+def _why(waiting: WaitingRun, place: int, anybody: bool) -> str:
+    message = waiting.run.message
+    back = sentence(f"back in the queue: {message}") + " " if message else ""
+    if not anybody:
         return f"{back}No worker is there."
-    if place <= idle:
+    if not waiting.has_worker:
+        return f"{back}No worker that is there has what it needs: {waiting.needs or 'a free GPU'}."
+    if waiting.is_next:
         return f"{back}An idle worker is about to take it."
     ahead = plural(place - 1, "run") + (" is" if place == 2 else " are")
     told = "it is the next one" if place == 1 else f"{ahead} ahead of it"
-    return f"{back}{sentence(f'every worker is busy; {told}')}"
+    return f"{back}{sentence(f'every worker that fits is busy; {told}')}"
 
 
 def workers_page(workers: Sequence[WorkerRow], queue: Sequence[QueueRow], num_queued: int) -> str:

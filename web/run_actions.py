@@ -1,51 +1,38 @@
-"""What can be done to a run in its state: buttons that appear where the table of transitions knows the way."""
+"""What can be done to a run in its state, as buttons: which are legal, `nat_core.records.ACTIONS` says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nat_core.records import TRANSITIONS, RunState
+from nat_core.records import Action, RunState, actions_of
 
 
 @dataclass(frozen=True)
-class RunAction:
-    """A button. `ways` are the states it leads from and to, by name; `needs` is a state that must be known, too."""
+class Button:
+    """How an action is offered; one that cannot be taken back asks first."""
 
-    name: str
+    name: Action
     label: str
-    ways: Mapping[str, str]
     confirm: str = ""
-    needs: str = ""
     danger: bool = False
 
 
-_ACTIONS = (
-    RunAction("resume", "Resume", {"paused": "queued"}),
-    RunAction("pause", "Pause", {"queued": "paused", "running": "pausing"}),
-    RunAction(
-        "stop",
-        "Stop",
-        {"queued": "stopped", "paused": "stopped", "running": "stopping", "pausing": "stopping"},
-        "Stop this run? It saves a checkpoint and ends.",
-    ),
-    RunAction(
+_BUTTONS = (
+    Button("resume", "Resume"),
+    Button("pause", "Pause"),
+    Button("stop", "Stop", "Stop this run? It saves a checkpoint and ends."),
+    Button(
         "kill",
         "Kill",
-        {"running": "failed", "pausing": "failed", "stopping": "failed"},
         "Kill this run? Its trainer ends within seconds and saves nothing; what its newest checkpoint lacks is lost.",
-        needs="pausing",
         danger=True,
     ),
 )
+_POINTLESS = {("kill", RunState.QUEUED), ("kill", RunState.PAUSED), ("stop", RunState.STOPPING)}
+"""Legal, and no more than what a gentler button beside it does."""
 
 
-def offered(state: RunState) -> list[RunAction]:
-    """The actions that are legal in this state, in the order of their buttons."""
-    known = {str(one) for one in RunState}
-    onward = {str(one) for one in TRANSITIONS[state]}
-    return [
-        action
-        for action in _ACTIONS
-        if action.ways.get(str(state)) in onward and (not action.needs or action.needs in known)
-    ]
+def offered(state: RunState) -> list[Button]:
+    """The buttons of a run in this state, in their order."""
+    legal = actions_of(state)
+    return [button for button in _BUTTONS if button.name in legal and (button.name, state) not in _POINTLESS]

@@ -25,7 +25,7 @@ AT_END = (
 def test_the_log_follows_until_the_reader_scrolls_up_and_is_searched_in_place(site: Site, page: Page) -> None:
     run = launch(site.store, small_spec("Talks")).runs[0]
     site.store.register_worker("box", "box", HARDWARE)
-    attempt, _ = RunLife(site.store).claim(run.id, "box")
+    attempt = RunLife(site.store).claim(run.id, "box").attempt
 
     def say(first: int, last: int) -> None:
         lines = [LogEvent(seq=n, time=n, step=0, message=f"line {n} of many") for n in range(first, last + 1)]
@@ -121,3 +121,28 @@ def test_a_run_is_put_away_and_deleted_from_its_page(site: Site, page: Page) -> 
     page.get_by_test_id("confirm-yes").click()
     page.wait_for_url(f"{site.url}/experiments/{experiment.id}")
     assert run.id not in [one.id for one in site.store.get_experiment(experiment.id).runs]
+
+
+def test_a_run_is_paused_resumed_and_killed_from_its_page(site: Site, page: Page) -> None:
+    run = launch(site.store, small_spec("Pauses", steps=60)).runs[0]
+    site.store.register_worker("box", "box", HARDWARE)
+    life = RunLife(site.store)
+    attempt = life.claim(run.id, "box").attempt
+    page.goto(f"{site.url}/runs/{run.id}")
+    expect(page.locator("#live")).to_have_text("live")
+    state = page.get_by_test_id("run-state")
+    page.get_by_test_id("pause").click()
+    expect(state).to_have_text("pausing")
+    expect(page.get_by_test_id("pause")).to_have_count(0)
+    life.finish(run.id, attempt, "stopped")
+    expect(state).to_have_text("paused")
+    expect(page.locator("#run-head")).to_contain_text("Resume puts it back in the queue")
+    page.get_by_test_id("resume").click()
+    expect(state).to_have_text("queued")
+    attempt = life.claim(run.id, "box").attempt
+    expect(state).to_have_text("running")
+    page.get_by_test_id("kill").click()
+    page.get_by_test_id("confirm-yes").click()
+    expect(state).to_have_text("stopping")
+    life.finish(run.id, attempt, "failed", "killed", "it was killed on request")
+    expect(page.get_by_test_id("failure")).to_contain_text("killed")

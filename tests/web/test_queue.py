@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from nat_core.records import TRANSITIONS, RunState
+from nat_core.records import RunState, actions_of
 from server.life import RunLife
 from server.store import Store
 from server.tables import WorkerRow, utc_now
@@ -60,17 +60,39 @@ def test_a_run_that_came_back_says_why_it_waits_again(client: TestClient, store:
     assert "Back in the queue: the trainer ended on signal 9." in first
 
 
+def test_a_run_waits_for_a_worker_that_has_what_it_needs(client: TestClient, store: Store) -> None:
+    spec = small_spec()
+    resources = spec.base.resources.model_copy(update={"worker_label": "big"})
+    labelled = spec.model_copy(update={"base": spec.base.model_copy(update={"resources": resources})})
+    launch(store, labelled)
+    store.register_worker("small", "small", HARDWARE)
+    assert "No worker that is there has what it needs: label big." in rows_of(client.get("/workers").text, "queue")[0]
+    gpus = [{"name": "NVIDIA H200"}, {"name": "NVIDIA H200"}]
+    store.register_worker("box", "box", {**HARDWARE, "gpus": gpus}, labels=["big"])
+    html = client.get("/workers").text
+    assert "An idle worker is about" in rows_of(html, "queue")[0]
+    row = next(row for row in rows_of(html, "workers") if row.startswith("box"))
+    assert "big" in row and "2 × NVIDIA H200" in row
+
+
+def test_priority_comes_before_age(client: TestClient, store: Store) -> None:
+    launch(store, small_spec("Old"))
+    urgent = store.create_experiment(small_spec("Urgent"), announce=lambda run_id: None, priority=5)
+    rows = rows_of(client.get("/workers").text, "queue")
+    assert ["Urgent" in row for row in rows] == [True] * 3 + [False] * 3 and "priority 5" in rows[0]
+    assert store.get_run(urgent.runs[0].id).queue_position == 1
+
+
 @pytest.mark.parametrize("state", RunState)
 def test_only_legal_actions_are_offered(state: RunState) -> None:
-    actions = offered(state)
-    assert all(action.ways[str(state)] in {str(to) for to in TRANSITIONS[state]} for action in actions)
-    assert not (state.is_final and actions)
+    assert {button.name for button in offered(state)} <= set(actions_of(state))
 
 
-def test_pause_and_kill_are_offered_once_runs_can_be_paused() -> None:
-    pausable = "pausing" in {str(state) for state in RunState}
-    names = [action.name for action in offered(RunState.RUNNING)]
-    assert names == (["pause", "stop", "kill"] if pausable else ["stop"])
+def test_each_state_has_its_buttons() -> None:
+    names = {state: [button.name for button in offered(state)] for state in RunState}
+    assert names[RunState.RUNNING] == ["pause", "stop", "kill"] and names[RunState.PAUSED] == ["resume", "stop"]
+    assert names[RunState.QUEUED] == ["pause", "stop"] and names[RunState.STOPPING] == ["kill"]
+    assert names[RunState.SUCCEEDED] == []
 
 
 def test_the_page_of_a_run_offers_what_its_state_allows(client: TestClient, store: Store) -> None:
