@@ -53,7 +53,7 @@ class RunReport:
 def train(spec: RunSpec, output: Path, out: Console, err: Console) -> int:
     """Train `spec` into the folder `output`, showing progress on `out`.
 
-    Ctrl-C and SIGTERM let the trainer finish its step and save a checkpoint; asked again, it is killed.
+    Ctrl-C and SIGTERM let the trainer save a checkpoint; asked again, it is killed.
 
     Returns:
         The trainer's exit status, or 128 + the signal that ended it or this command.

@@ -26,7 +26,7 @@ from client.processes import Child, adopt_orphans, end_orphans, python_module
 from nat_core.errors import NatlabError
 
 READY_WITHIN_S = 60.0
-# A worker gives its trainer NATLAB_SHUTDOWN_GRACE_S, 5 s unless set, to finish its step and save a checkpoint,
+# A worker gives its trainer NATLAB_SHUTDOWN_GRACE_S, 5 s unless set, to save a checkpoint,
 # and then tells the server; what takes it longer than this is cut short.
 GRACE_S = {"worker": 15.0, "server": 8.0, "valkey": 3.0}
 

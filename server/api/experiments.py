@@ -107,7 +107,7 @@ def unarchive_experiment(experiment_id: str, store: StoreDep) -> ExperimentRecor
 
 @router.post("/{experiment_id}/stop", status_code=status.HTTP_202_ACCEPTED)
 def stop_experiment(experiment_id: str, life: LifeDep) -> ExperimentRecord:
-    """Ask all its runs to end: waiting ones at once, others after the step they are in."""
+    """Ask all its runs to end: waiting ones at once, others with a checkpoint."""
     return life.stop_experiment(experiment_id)
 
 

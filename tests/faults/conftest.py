@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.support import processes_of
 from tests.faults.stack import BASE, BUDGET, LEASE_S, ROOT, Stack
+from tests.server.support import wait_until
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def stack(tmp_path: Path, lease_s: float) -> Iterator[Stack]:
             assert stack.trainers() == []
         finally:
             stack.close()
-    assert processes_of(stack.home) == []
+    wait_until(lambda: processes_of(stack.home) == [])
 
 
 @pytest.fixture(scope="session")

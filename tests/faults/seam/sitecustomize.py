@@ -45,8 +45,13 @@ def hold(_gradient: Any) -> None:
 
 
 def need_too_much(_gradient: Any) -> None:
+    """From here on, so that doing the step again with smaller micro-batches is no help."""
     import torch
 
+    def backward(*_args: Any, **_kwargs: Any) -> None:
+        torch.empty(2**50)
+
+    torch.Tensor.backward = backward  # type: ignore[method-assign, assignment]
     torch.empty(2**50)
 
 
