@@ -58,7 +58,7 @@ class Bucket(NamedTuple):
 
 
 def size_for(num_steps: int, max_points: int) -> int | None:
-    """The largest size that still draws at least half of `max_points`; None where the events themselves are few."""
+    """The largest size whose buckets, at three points each, come to half of `max_points`; None where none does."""
     fitting = [size for size in SIZES if 6 * num_steps >= max_points * size]
     return max(fitting) if fitting else None
 
