@@ -120,13 +120,7 @@ class Store:
     def delete_experiment(self, experiment_id: str) -> None:
         """Remove an experiment, its runs and their folders, unless one of them is still to finish."""
         with self.change() as (session, changes):
-            row = experiment_row(session, experiment_id)
-            runs = runs_of(session, experiment_id)
-            for run in runs:
-                _demand_finished(run)
-                _remove_run(session, changes, run)
-            session.delete(row)
-            changes.removed = True
+            delete_experiment_row(session, changes, experiment_row(session, experiment_id))
 
     def comparison(self, experiment_id: str) -> Comparison:
         """The experiment's budgets beside its baseline, from the runs that are not archived."""
@@ -271,6 +265,15 @@ def run_row(session: Session, run_id: str) -> RunRow:
 def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     """In the order of `ExperimentSpec.expand`."""
     return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+
+
+def delete_experiment_row(session: Session, changes: Changes, row: ExperimentRow) -> None:
+    """Remove an experiment with its runs, all of which must have ended."""
+    for run in runs_of(session, row.id):
+        _demand_finished(run)
+        _remove_run(session, changes, run)
+    session.delete(row)
+    changes.removed = True
 
 
 def _demand_room(session: Session, more: int, most: int) -> None:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from nat_core.records import Problem
-from server.api import experiments, metrics, presets, runs, stream, workers
+from server.api import experiments, gc, metrics, presets, runs, stream, workers
 
 router = APIRouter(
     prefix="/api/v1",
@@ -16,5 +16,5 @@ router = APIRouter(
         )
     },
 )
-for part in (experiments, runs, metrics, workers, presets, stream):
+for part in (experiments, runs, metrics, workers, presets, stream, gc):
     router.include_router(part.router)
