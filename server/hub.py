@@ -62,6 +62,11 @@ class Hub:
         self._lock = threading.Lock()
         self._closed = False
 
+    @property
+    def num_listeners(self) -> int:
+        with self._lock:
+            return len(self._listeners)
+
     def publish(self, message: Message) -> None:
         with self._lock:
             listeners = [listener for listener in self._listeners if listener.wants(message)]

@@ -25,6 +25,7 @@ from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+from server.telemetry import Tally
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
@@ -47,6 +48,7 @@ class Store:
         self.settings = settings
         self.db = Database(settings.database)
         self._hub = hub
+        self.tally = Tally()
 
     def close(self) -> None:
         self.db.close()
