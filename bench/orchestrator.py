@@ -76,8 +76,8 @@ def streams(quick: bool) -> Iterator[Result]:
 
 
 def training(quick: bool) -> Iterator[Result]:
-    found = cases.training(times=1 if quick else 5, events=2_000)
-    yield Result("launch to first step, warm worker, demo, slowest", found["slowest_s"], "s", 5, details=found)
+    found = cases.training(times=1 if quick else 3, events=2_000)
+    yield Result("launch to first step, warm worker, demo model", found["slowest_s"], "s", 5, details=found)
     yield Result("reporting a step, of what the demo's step takes", 100 * found["share"], "%", 1)
 
 

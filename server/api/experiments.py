@@ -12,6 +12,7 @@ from nat_core.preflight import check_experiment
 from nat_core.records import ExperimentRecord, Page, Problem
 from nat_core.spec import ExperimentSpec
 from server.api.deps import Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.roots import check_roots
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
 
@@ -43,6 +44,7 @@ class ExperimentEdit(Body):
 )
 def launch(spec: ExperimentSpec, response: Response, store: StoreDep, broker: BrokerDep) -> ExperimentRecord:
     """Store an experiment and queue its runs."""
+    check_roots(spec, store.settings.allowed_roots)
     check_experiment(spec)
     broker.check()
     record = store.create_experiment(spec, announce=broker.send)
@@ -51,8 +53,9 @@ def launch(spec: ExperimentSpec, response: Response, store: StoreDep, broker: Br
 
 
 @router.post("/plan")
-def plan(spec: ExperimentSpec) -> Plan:
+def plan(spec: ExperimentSpec, store: StoreDep) -> Plan:
     """Check an experiment and say what it would start; stores nothing."""
+    check_roots(spec, store.settings.allowed_roots)
     check_experiment(spec)
     runs = spec.expand()
     return Plan(
