@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from server import gc
 from server.api.deps import Body, StoreDep
@@ -14,6 +14,10 @@ router = APIRouter(prefix="/gc", tags=["housekeeping"])
 
 
 class Sweep(Body):
+    """What to remove. Types are taken at their word: a `dry_run` of "no" or 0 is a mistake, and not a wet one."""
+
+    model_config = ConfigDict(strict=True)
+
     archived_days: Annotated[
         float | None, Field(ge=0, le=36500, description="Remove archived experiments that ended so many days ago, too.")
     ] = None

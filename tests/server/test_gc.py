@@ -109,6 +109,16 @@ def test_an_archive_whose_runs_have_not_all_ended_stays(app: FastAPI, api: Api) 
     assert api.call("POST", "/gc", json={"archived_days": 0})["experiments"] == []
 
 
-@pytest.mark.parametrize("body", [{"archived_days": -1}, {"archived_days": "x"}, {"days": 3}, {"archived_days": 1e9}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"archived_days": -1},
+        {"archived_days": "x"},
+        {"days": 3},
+        {"archived_days": 1e9},
+        {"dry_run": 0},
+        {"dry_run": "no"},
+    ],
+)
 def test_wrong_options_are_refused(problem: Callable[..., Any], body: dict[str, Any]) -> None:
     problem(422, "bad_spec", "POST", "/gc", json=body)
