@@ -191,6 +191,11 @@ class NatLab:
     def workers(self) -> list[WorkerRecord]:
         return self._ask(list[WorkerRecord], "GET", "/api/v1/workers")
 
+    def gc(self, archived_days: float | None = None, dry_run: bool = False) -> dict[str, Any]:
+        """Have the server give disk space back; what went, or would go (see `SweepReport` in the API's document)."""
+        body = {"archived_days": archived_days, "dry_run": dry_run}
+        return self._ask(dict[str, Any], "POST", "/api/v1/gc", json=body, timeout=600.0)
+
     def is_ready(self) -> bool:
         """Whether the server answers and can reach its database and Redis."""
         try:

@@ -267,12 +267,44 @@ def workers(
 
 
 @app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist yet.", show_default=False)],
+) -> None:
+    """Copy the database of this machine's server, which may go on writing. Run folders are plain files."""
+    from client.backup import backup as copy
+
+    home = Path(os.environ.get("NATLAB_HOME") or ".natlab").expanduser()
+    say(f"{file} holds the database, {_mib(copy(home, file))}.")
+
+
+@app.command()
+def gc(
+    archived_days: Annotated[
+        float | None, typer.Option(min=0, help="Remove archived experiments that ended so many days ago, too.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Give disk space back: folders of deleted runs, and the database's free pages."""
+    with NatLab() as lab:
+        swept = lab.gc(archived_days, dry_run)
+    went = "would go" if dry_run else "went"
+    say(
+        f"{len(swept['experiments'])} archived experiments and {len(swept['folders'])} folders of deleted runs {went}: "
+        f"{_mib(swept['folder_bytes'])} of folders, {_mib(swept['database_bytes'])} of database."
+    )
+
+
+@app.command()
 def version() -> None:
     """Print natlab's version."""
     say(__version__)
 
 
 # --- shared ---------------------------------------------------------------------------------------
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def say(line: str) -> None:

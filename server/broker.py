@@ -63,6 +63,20 @@ class Broker:
         except (redis.RedisError, OSError) as error:
             raise self._unavailable(error) from None
 
+    def lag(self, stream: str) -> tuple[int, float]:
+        """How many entries a stream holds, and the age of the oldest in seconds, by Redis's own clock."""
+        try:
+            with self.redis.pipeline() as pipe:
+                pipe.xlen(stream)
+                pipe.xrange(stream, count=1)
+                pipe.time()
+                length, oldest, (seconds, micros) = pipe.execute()
+        except (redis.RedisError, OSError) as error:
+            raise self._unavailable(error) from None
+        if not oldest:
+            return int(length), 0.0
+        return int(length), max(0.0, seconds + micros / 1e6 - int(oldest[0][0].partition("-")[0]) / 1e3)
+
     def close(self) -> None:
         self._celery.close()
         self.redis.close()

@@ -7,21 +7,30 @@ database when two do at the same time.
 
 from __future__ import annotations
 
+import logging
+import os
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlmodel import Session
 
 from server.errors import StartError
 
+log = logging.getLogger(__name__)
+
+_INCREMENTAL = 2
+_PAGES_AT_ONCE = 2000
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -32,6 +41,7 @@ class Database:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = threading.Lock()
+        _prepare(path)
         self._writer = _engine(f"sqlite:///{path}", "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
         self._migrate()
         self._reader = _engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", "BEGIN", pool_size=8)
@@ -48,6 +58,44 @@ class Database:
         with Session(self._reader) as session:
             yield session
 
+    def free_bytes(self) -> int:
+        """What the file holds without using it."""
+        with self.read() as session:
+            connection = session.connection()
+            pages, size = (
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("freelist_count", "page_size")
+            )
+        return int(pages) * int(size)
+
+    def give_back(self) -> int:
+        """Return the file's free pages to the disk; returns by how many bytes it shrank.
+
+        A little at a time, so that nobody waits long for the write lock. A file from before this was so is
+        written anew once, which takes the time and, for a while, the space of a copy.
+        """
+        before = self.path.stat().st_size
+        with self._alone() as raw:
+            (mode,) = raw.execute("PRAGMA auto_vacuum").fetchone()
+            if mode != _INCREMENTAL:
+                raw.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+                raw.execute("VACUUM")
+        while self.free_bytes():
+            with self._alone() as raw:
+                raw.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
+        with self._alone() as raw:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return max(0, before - self.path.stat().st_size)
+
+    @contextmanager
+    def _alone(self) -> Iterator[Any]:
+        """The writing connection outside of a transaction, for what SQLite does in none."""
+        with self._lock:
+            raw = self._writer.raw_connection()
+            try:
+                yield raw.driver_connection
+            finally:
+                raw.close()
+
     def close(self) -> None:
         self._reader.dispose()
         self._writer.dispose()
@@ -55,6 +103,7 @@ class Database:
     def _migrate(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        self._copy_before(config)
         with self._writer.connect() as connection:
             config.attributes["connection"] = connection
             try:
@@ -64,6 +113,32 @@ class Database:
                     f"the database {self.path} does not fit this version of natlab ({error}); "
                     "use the version that wrote it, or another NATLAB_HOME"
                 ) from None
+
+    def _copy_before(self, config: Config) -> None:
+        """Keep the database as it is where migrations are about to change it: beside it, named by its revision."""
+        with self._writer.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+        scripts = ScriptDirectory.from_config(config)
+        known = revision is not None and any(script.revision == revision for script in scripts.walk_revisions())
+        if not known or revision == scripts.get_current_head():
+            return
+        copy = self.path.with_name(f"{self.path.name}.{revision}.bak")
+        copy.unlink(missing_ok=True)
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        with self._alone() as raw, closing(sqlite3.connect(copy)) as kept:
+            raw.backup(kept)
+            kept.execute("PRAGMA journal_mode = DELETE")
+        log.info("the database is brought up to date; as it was it is kept in %s", copy)
+
+
+def _prepare(path: Path) -> None:
+    """Before the first table: a file that can shrink, and that its owner alone can read."""
+    if path.exists():
+        return
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+    with closing(sqlite3.connect(path)) as fresh:
+        fresh.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+        fresh.execute("VACUUM")
 
 
 def _engine(url: str, begin: str, **pool: Any) -> Engine:

@@ -19,6 +19,7 @@ NatlabError
     ├── BadQueryError           a query parameter is wrong                            422
     ├── TooManyRequestsError    changes come too fast                                 429
     ├── QueueFullError          too many runs wait already                            429
+    ├── BusyError               too many live streams are open                        503
     ├── NotReadyError           a part of the server does not run                     503
     └── BrokerUnavailableError  Redis cannot be reached                               503
 """
@@ -127,6 +128,11 @@ class TooManyRequestsError(ServerError):
 class QueueFullError(ServerError):
     code = "queue_full"
     status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class BusyError(ServerError):
+    code = "busy"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class NotReadyError(ServerError):

@@ -44,13 +44,13 @@ EVALUATION_KEYS = {
 
 def store_events(
     session: Session, run: RunRow, attempt: int, events: Sequence[AnyEvent], folder: Sequence[int] = ()
-) -> bool:
-    """Store a batch; what is there already stays as it is. Returns whether anything was new to the run.
+) -> int:
+    """Store a batch; what is there already stays as it is. Returns how many events were new to the run.
 
     `folder` lists the earlier attempts in the folder that the batch comes from (see `attempts.note_start`).
     """
     if not events:
-        return False
+        return 0
     known = session.exec(
         select(func.max(EventRow.seq)).where(EventRow.run_id == run.id, EventRow.attempt == attempt)
     ).one()
@@ -66,7 +66,7 @@ def store_events(
         _apply(run, events, known or 0)
     else:
         _fill(session, run, attempt, events)
-    return stored.rowcount > 0
+    return int(stored.rowcount)
 
 
 def _begin(session: Session, run: RunRow, attempt: int, event: StateEvent, folder: Sequence[int]) -> None:

@@ -14,9 +14,13 @@ from server.errors import NotFoundError
 _RUN_ID = re.compile(r"run-[0-9a-z]{10}")
 
 
+def is_run_id(name: str) -> bool:
+    return _RUN_ID.fullmatch(name) is not None
+
+
 def run_folder(runs: Path, run_id: str) -> Path:
     """The folder of a run. Raises `NotFoundError` for anything that is not a run's identifier."""
-    if not _RUN_ID.fullmatch(run_id):
+    if not is_run_id(run_id):
         raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from GET /api/v1/runs")
     return runs / run_id
 

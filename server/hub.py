@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
+from server.errors import BusyError
+
 _QUEUE_LENGTH = 256
+
+
+_MOST_LISTENERS = 1000
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,22 @@ class Hub:
         self._lock = threading.Lock()
         self._closed = False
 
+    @property
+    def num_listeners(self) -> int:
+        with self._lock:
+            return len(self._listeners)
+
     def publish(self, message: Message) -> None:
         with self._lock:
             listeners = [listener for listener in self._listeners if listener.wants(message)]
-        for listener in listeners:
-            _post(listener, message)
+        _post(listeners, message)
 
     def open(self, experiment_id: str | None = None, run_id: str | None = None) -> Listener:
         """Start listening; what is published from now on waits in the listener's queue."""
         listener = Listener(asyncio.get_running_loop(), experiment_id, run_id)
         with self._lock:
+            if len(self._listeners) >= _MOST_LISTENERS:
+                raise BusyError(f"{_MOST_LISTENERS} live streams are open; close some, or poll instead")
             self._listeners.add(listener)
             closed = self._closed
         if closed:
@@ -99,10 +111,19 @@ class Hub:
         with self._lock:
             self._closed = True
             listeners = list(self._listeners)
-        for listener in listeners:
-            _post(listener, None)
+        _post(listeners, None)
 
 
-def _post(listener: Listener, message: Message | None) -> None:
-    with contextlib.suppress(RuntimeError):  # its loop has ended, and the listener with it
-        listener.loop.call_soon_threadsafe(listener.put, message)
+def _post(listeners: Iterable[Listener], message: Message | None) -> None:
+    """Hand a message to listeners: each of their loops is woken once, however many of them it has."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Listener]] = defaultdict(list)
+    for listener in listeners:
+        by_loop[listener.loop].append(listener)
+    for loop, together in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its listeners with it
+            loop.call_soon_threadsafe(_put, together, message)
+
+
+def _put(listeners: Iterable[Listener], message: Message | None) -> None:
+    for listener in listeners:
+        listener.put(message)

@@ -60,6 +60,7 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
     by_run: dict[str, list[Batch]] = defaultdict(list)
     for batch in batches:
         by_run[batch.run_id].append(batch)
+    news: list[AnyEvent] = []
     with store.change() as (session, changes):
         for run_id, mine in by_run.items():
             run = session.get(RunRow, run_id)
@@ -69,10 +70,12 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
             for batch in joined(mine):
                 if not 1 <= batch.attempt <= run.attempt:
                     log.warning("dropped events: attempt was never claimed", extra=about(run_id, batch.attempt))
-                elif event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
+                elif num_new := event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
+                    news += batch.events[-num_new:]
                     changes.run_ids.add(run_id)
                     if any(event_log.values_of(event) for event in batch.events):
                         changes.with_metrics.add(run_id)
+    store.tally.add(news)
 
 
 def joined(batches: Sequence[Batch]) -> list[Batch]:

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import text
 from sqlmodel import Session
 
 from nat_core.events import MetricsEvent
@@ -29,10 +28,9 @@ _UPSERT = (
     "last = CASE WHEN excluded.last_step >= last_step THEN excluded.last ELSE last END, "
     "last_step = max(excluded.last_step, last_step)"
 )
-_SELECT = text(
+_SELECT = (
     "SELECT start, lo, lo_step, hi, hi_step, last, last_step FROM bucket "
-    "WHERE run_id = :run AND attempt = :attempt AND key = :key AND size = :size AND start > :after + 1 - :size "
-    "ORDER BY start"
+    "WHERE run_id = ? AND attempt = ? AND key = ? AND size = ? AND start > ? ORDER BY start"
 )
 
 
@@ -58,7 +56,7 @@ class Bucket(NamedTuple):
 
 
 def size_for(num_steps: int, max_points: int) -> int | None:
-    """The largest size that still draws at least half of `max_points`; None where the events themselves are few."""
+    """The largest size whose buckets, at three points each, come to half of `max_points`; None where none does."""
     fitting = [size for size in SIZES if 6 * num_steps >= max_points * size]
     return max(fitting) if fitting else None
 
@@ -76,8 +74,8 @@ def store(session: Session, run_id: str, attempt: int, events: Iterable[MetricsE
 
 def read(session: Session, run_id: str, attempt: int, key: str, size: int, after: int) -> list[Bucket]:
     """The buckets of one attempt that hold steps later than `after`, in order."""
-    names = {"run": run_id, "attempt": attempt, "key": key, "size": size, "after": after}
-    return [Bucket(*row) for row in session.execute(_SELECT, names)]
+    rows = session.connection().exec_driver_sql(_SELECT, (run_id, attempt, key, size, after + 1 - size)).fetchall()
+    return list(map(Bucket._make, rows))
 
 
 def _folded(start: int, events: Sequence[MetricsEvent]) -> Iterable[tuple[str, Bucket]]:

@@ -15,7 +15,7 @@ from server import attempts, rollup
 from server.attempts import COUNTS
 from server.errors import BadQueryError
 from server.event_log import EVALUATION_KEYS
-from server.tables import RunRow
+from server.tables import AttemptRow, RunRow
 
 Point = tuple[int, float | None]
 
@@ -40,10 +40,11 @@ def metric_series(
         raise BadQueryError(f"x is {x[:80]!r}, but it is one of {', '.join(X_AXES)}; choose one")
     after = -1 if since is None else since
     places = _places(session, run_ids, x)
+    told = {run_id: (session.get_one(RunRow, run_id), attempts.of_run(session, run_id)) for run_id in run_ids}
     series = []
     for key in keys:
         for run_id in run_ids:
-            points = _rolled_up(session, run_id, key, after, max_points) if places is None else None
+            points = _rolled_up(session, *told[run_id], key, after, max_points) if places is None else None
             if points is None:
                 points = [point for point in _points(session, run_id, key) if point[0] > after]
             points = thin(points, max_points)
@@ -110,21 +111,22 @@ def thin(points: list[Point], max_points: int | None) -> list[Point]:
     return kept
 
 
-def _rolled_up(session: Session, run_id: str, key: str, after: int, max_points: int | None) -> list[Point] | None:
+def _rolled_up(
+    session: Session, run: RunRow, tries: Sequence[AttemptRow], key: str, after: int, max_points: int | None
+) -> list[Point] | None:
     """The points after a step from buckets; None where the line is short enough to be read event by event."""
-    run = session.get_one(RunRow, run_id)
     size = None if max_points is None else rollup.size_for(run.step - max(0, after), max_points)
     if size is None or key in EVALUATION_KEYS:
         return None
     points: list[Point] = []
-    for attempt in attempts.of_run(session, run_id):
+    for attempt in tries:
         kept_to = run.steps if attempt.kept_to is None else attempt.kept_to
-        for bucket in rollup.read(session, run_id, attempt.number, key, size, after):
+        for bucket in rollup.read(session, run.id, attempt.number, key, size, after):
             if bucket.start > after and bucket.last_step <= kept_to:
                 points += bucket.points()
             elif bucket.start <= kept_to:  # cut through by a restart, or by where the reader is
                 ends = max(bucket.start - 1, after), min(bucket.start + size - 1, kept_to)
-                points += _points(session, run_id, key, attempt.number, *ends)
+                points += _points(session, run.id, key, attempt.number, *ends)
     return points
 
 

@@ -28,6 +28,7 @@ class Settings:
     viewer_token: str | None = field(default=None, repr=False)
     worker_token: str | None = field(default=None, repr=False)
     allowed_hosts: frozenset[str] = frozenset()
+    allowed_roots: tuple[Path, ...] = ()
     lease_s: float = 60.0
     max_restarts: int = 3
     changes_per_s: float = 20.0
@@ -76,6 +77,7 @@ class Settings:
             allowed_hosts=frozenset(
                 name.strip().lower() for name in env.get("NATLAB_ALLOWED_HOSTS", "").split(",") if name.strip()
             ),
+            allowed_roots=_roots(env.get("NATLAB_ALLOWED_ROOTS", "")),
             lease_s=_seconds("NATLAB_LEASE_S", env.get("NATLAB_LEASE_S") or "60"),
             max_restarts=_count("NATLAB_MAX_RESTARTS", env.get("NATLAB_MAX_RESTARTS") or "3"),
             changes_per_s=_number("NATLAB_CHANGES_PER_S", env.get("NATLAB_CHANGES_PER_S") or "20", "changes a second"),
@@ -125,6 +127,16 @@ def _count(name: str, text: str, most: int = 1000) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > most:
         raise SettingsError(f"{name} is {text!r}, but it is a whole number from 0 to {most}; correct it")
     return int(text)
+
+
+def _roots(text: str) -> tuple[Path, ...]:
+    """The folders that are listed; without a list the one the server runs in, and the home of its user."""
+    if text:
+        return tuple(Path(part).expanduser().absolute() for part in text.split(os.pathsep) if part)
+    try:
+        return Path.cwd(), Path.home()
+    except RuntimeError:  # a user without a home
+        return (Path.cwd(),)
 
 
 def _choice(name: str, text: str, choices: Sequence[str]) -> str:

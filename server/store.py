@@ -25,6 +25,7 @@ from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+from server.telemetry import Tally
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
@@ -47,6 +48,7 @@ class Store:
         self.settings = settings
         self.db = Database(settings.database)
         self._hub = hub
+        self.tally = Tally()
 
     def close(self) -> None:
         self.db.close()
@@ -125,13 +127,7 @@ class Store:
     def delete_experiment(self, experiment_id: str) -> None:
         """Remove an experiment, its runs and their folders, unless one of them is still to finish."""
         with self.change() as (session, changes):
-            row = experiment_row(session, experiment_id)
-            runs = runs_of(session, experiment_id)
-            for run in runs:
-                _demand_finished(run)
-                _remove_run(session, changes, run)
-            session.delete(row)
-            changes.removed = True
+            delete_experiment_row(session, changes, experiment_row(session, experiment_id))
 
     def comparison(self, experiment_id: str) -> Comparison:
         """The experiment's budgets beside its baseline, from the runs that are not archived."""
@@ -289,6 +285,15 @@ def worker_row(session: Session, worker_id: str) -> WorkerRow:
 def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     """In the order of `ExperimentSpec.expand`."""
     return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+
+
+def delete_experiment_row(session: Session, changes: Changes, row: ExperimentRow) -> None:
+    """Remove an experiment with its runs, all of which must have ended."""
+    for run in runs_of(session, row.id):
+        _demand_finished(run)
+        _remove_run(session, changes, run)
+    session.delete(row)
+    changes.removed = True
 
 
 def _demand_room(session: Session, more: int, most: int) -> None:

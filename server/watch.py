@@ -10,6 +10,7 @@ from collections.abc import Callable
 from server.broker import Broker
 from server.errors import BrokerUnavailableError
 from server.life import RunLife
+from server.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Watch:
         if now - before > self._lease_s / 2 + self._every_s:  # suspended, or held up by its disk: it heard nobody
             self._life.be_patient()
         for run_id in self._life.end_leases(self._lease_s):
-            log.warning("%s was taken from its worker: no heartbeat for %g s", run_id, self._lease_s)
+            log.warning("taken from its worker: no heartbeat for %g s", self._lease_s, extra=about(run_id))
         waiting = self._life.that_can_start()
         if waiting and (at_start or self._broker.waiting() == 0):
             for run_id in waiting:

@@ -12,6 +12,7 @@ from nat_core.preflight import check_experiment
 from nat_core.records import ExperimentRecord, Page, Problem
 from nat_core.spec import ExperimentSpec
 from server.api.deps import Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.roots import check_roots
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
 
@@ -49,6 +50,7 @@ def launch(
     priority: Annotated[int, Query(ge=-1000, le=1000, description="Runs with a higher one start first.")] = 0,
 ) -> ExperimentRecord:
     """Store an experiment and queue its runs."""
+    check_roots(spec, store.settings.allowed_roots)
     check_experiment(spec)
     broker.check()
     record = store.create_experiment(spec, announce=broker.send, priority=priority)
@@ -57,8 +59,9 @@ def launch(
 
 
 @router.post("/plan")
-def plan(spec: ExperimentSpec) -> Plan:
+def plan(spec: ExperimentSpec, store: StoreDep) -> Plan:
     """Check an experiment and say what it would start; stores nothing."""
+    check_roots(spec, store.settings.allowed_roots)
     check_experiment(spec)
     runs = spec.expand()
     return Plan(

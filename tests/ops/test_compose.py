@@ -57,7 +57,9 @@ def test_secrets_come_as_files_and_ports_stay_on_loopback() -> None:
     for service in SERVICES.values():
         assert set(service["secrets"]) <= COMPOSE["secrets"].keys()
         for key, value in service.get("environment", {}).items():
-            assert not re.search("PASSWORD|TOKEN", key) or str(value).startswith("/run/secrets/")
+            places = ("/run/secrets/", "/var/lib/natlab/worker-token")
+            assert not re.search("PASSWORD|TOKEN", key) or str(value).startswith(places)
+    assert "natlab_token" not in SERVICES["worker"]["secrets"]  # a worker's own token opens what it needs
     assert [port for service in SERVICES.values() for port in service.get("ports", [])] == ["127.0.0.1:8300:8300"]
 
 
@@ -207,14 +209,18 @@ def test_a_run_launched_by_rest_completes_through_the_file_s_services(
 
 
 @pytest.mark.slow
-def test_a_token_is_needed_before_the_server_listens_beyond_loopback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("auth", "said"), [("none", "NATLAB_HOST is '0.0.0.0'"), ("token", "NATLAB_REDIS_URL is")])
+def test_a_token_is_made_or_nothing_listens_beyond_loopback(tmp_path: Path, auth: str, said: str) -> None:
     box = LocalBox(tmp_path, free_port(), free_port())
     box.prepare({})
     environment = box.environment(SERVICES["server"]) | {
         "NATLAB_HOST": "0.0.0.0",
         "NATLAB_REDIS_URL": "redis://127.0.0.1:1/0",
+        "NATLAB_AUTH": auth,
     }
     del environment["NATLAB_TOKEN_FILE"], environment["NATLAB_REDIS_PASSWORD_FILE"]
     done = subprocess.run(box.argv(SERVICES["server"]), env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "NATLAB_TOKEN" in done.stderr
+    assert said in done.stderr
+    made = tmp_path / "home" / "token"
+    assert made.exists() == (auth == "token") and (auth == "none" or made.stat().st_mode & 0o777 == 0o600)

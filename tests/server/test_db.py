@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import sqlite3
+import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
+import server.db
 from server.db import Database
 from server.errors import StartError
 from server.tables import WorkerRow
@@ -79,3 +85,33 @@ def test_writers_of_many_threads_take_turns(tmp_path: Path) -> None:
     with database.read() as session:
         assert session.get_one(WorkerRow, "w").hostname == "100"
     database.close()
+
+
+def test_a_copy_is_kept_before_migrations_change_the_database(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(server.db.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{tmp_path}/natlab.db")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(text("INSERT INTO worker VALUES ('w-1', 'box', '{}', '2026-01-01', '2026-01-01')"))
+    engine.dispose()
+    database = Database(tmp_path / "natlab.db")
+    database.close()
+    copy = tmp_path / "natlab.db.0001.bak"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(copy)) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert kept.execute("SELECT id FROM worker").fetchall() == [("w-1",)]
+        assert kept.execute("SELECT name FROM sqlite_master WHERE name = 'attempt'").fetchone() is None
+    Database(tmp_path / "natlab.db").close()  # now there is nothing to change, and nothing to copy
+    assert sorted(path.name for path in tmp_path.glob("*.bak")) == ["natlab.db.0001.bak"]
+
+
+def test_a_new_database_is_its_owner_s_alone_and_keeps_no_copy(tmp_path: Path) -> None:
+    database = Database(tmp_path / "natlab.db")
+    assert stat.S_IMODE((tmp_path / "natlab.db").stat().st_mode) == 0o600
+    with database.read() as session:
+        assert session.execute(text("PRAGMA auto_vacuum")).scalar() == 2
+    database.close()
+    assert list(tmp_path.glob("*.bak")) == []

@@ -129,7 +129,7 @@ def test_running_sums_are_exact_however_long_the_line(app: FastAPI, api: Api, ru
     assert len(drawn) <= 200 and drawn[-1][0] == 3.0 * STEPS and all(x % 3 == 0 for x, _ in drawn)
 
 
-def test_size_leaves_between_half_and_all_of_the_points_asked_for() -> None:
+def test_size_is_the_largest_that_comes_to_half_of_the_points_asked_for() -> None:
     assert size_for(1000, 600) is None
     assert size_for(10_000, 600) == 64
     assert size_for(100_000, 600) == 512

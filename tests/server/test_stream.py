@@ -11,6 +11,7 @@ import pytest
 import redis
 from fastapi import FastAPI
 
+from server.errors import BusyError
 from server.hub import Hub, Message
 from server.ingest import STREAM
 from tests.server.conftest import Api
@@ -127,3 +128,20 @@ def test_reader_that_leaves_is_forgotten() -> None:
         return len(hub._listeners)
 
     assert asyncio.run(scene()) == 0
+
+
+def test_streams_beyond_the_cap_are_refused_and_their_places_come_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.hub._MOST_LISTENERS", 2)
+    hub = Hub()
+
+    async def fill() -> None:
+        first, _ = hub.open(), hub.open()
+        with pytest.raises(BusyError, match="2 live streams are open"):
+            hub.open()
+        reading = hub.read(first, ping_s=0.01)
+        await anext(reading)
+        await reading.aclose()  # type: ignore[attr-defined]
+        hub.open()
+
+    asyncio.run(fill())
+    assert hub.num_listeners == 2

@@ -1,0 +1,45 @@
+"""Housekeeping: give disk space back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+
+from server import gc
+from server.api.deps import Body, StoreDep
+
+router = APIRouter(prefix="/gc", tags=["housekeeping"])
+
+
+class Sweep(Body):
+    """What to remove. Types are taken at their word: a `dry_run` of "no" or 0 is a mistake, and not a wet one."""
+
+    model_config = ConfigDict(strict=True)
+
+    archived_days: Annotated[
+        float | None, Field(ge=0, le=36500, description="Remove archived experiments that ended so many days ago, too.")
+    ] = None
+    dry_run: bool = Field(False, description="Only say what would go.")
+
+
+class SweepReport(Body):
+    """What went, or would go."""
+
+    experiments: list[str]
+    folders: list[str] = Field(description="Folders of runs that were deleted.")
+    folder_bytes: int
+    database_bytes: int = Field(description="What the database's file lost in size, or would lose.")
+
+
+@router.post("")
+def sweep(options: Sweep, store: StoreDep) -> SweepReport:
+    """Remove what is left of deleted runs, and give the database's free pages back to the disk."""
+    swept = gc.sweep(store, options.archived_days, options.dry_run)
+    return SweepReport(
+        experiments=swept.experiments,
+        folders=swept.folders,
+        folder_bytes=swept.folder_bytes,
+        database_bytes=swept.database_bytes,
+    )
