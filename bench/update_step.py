@@ -70,7 +70,7 @@ def memory_apart(arguments: list[str], arm: str, name: str) -> float:
     command = [sys.executable, "-m", "bench.update_step", *arguments, "--only", arm, name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"measuring the memory of {name} failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"measuring the memory of {name} ended with {done.returncode}:\n{done.stderr[-2000:]}")
     return float(done.stdout.split()[-1])
 
 
@@ -99,17 +99,24 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
         "hardware": hardware.describe(device),
         "arms": {},
     }
-    for arm in ARMS if options.arm is None else (options.arm,):
+    arms = ARMS if options.arm is None else (options.arm,)
+    # Memory first, while this process is still small: two at once may be more than there is.
+    peaks = {arm: _peaks(policy, batch, arm, options, arguments) for arm in arms} if options.memory else {}
+    for arm in arms:
         rows = take_turns(contenders_of(policy, batch, arm, options), device, options.selections, _shown)
         for row, budget in zip(rows, budgets_of(options.selector, options.budgets), strict=False):
             row["largest_share"] = largest_share(policy, batch, budget, resources_of(arm, options))
-        if options.memory:
-            for row in rows:
-                row["peak_gib"] = memory_apart(arguments, arm, row["name"])
-        report["arms"][arm] = rows
+        report["arms"][arm] = [row | peaks.get(arm, {}).get(row["name"], {}) for row in rows]
     if options.growth:
         report["growth"] = list(growth(policy, options))
     return report
+
+
+def _peaks(
+    policy: Policy, batch: CompletionBatch, arm: str, options: argparse.Namespace, arguments: list[str]
+) -> dict[str, dict[str, float]]:
+    names = contenders_of(policy, batch, arm, options)
+    return {name: {"peak_gib": memory_apart(arguments, arm, name)} for name in names}
 
 
 def _shown(turns: range) -> Iterable[int]:
