@@ -17,6 +17,8 @@ from server.errors import SettingsError
 from server.settings import Settings, without_password
 from tests.server.support import free_port, wait_until
 
+pytestmark = pytest.mark.slow  # real processes, started and ended
+
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     return {**os.environ, "NATLAB_HOME": str(home), **variables}

@@ -18,6 +18,8 @@ from tests.server.support import free_port, wait_until
 from tests.worker.conftest import FAKE_TRAINER
 from tests.worker.test_supervisor import assert_gone
 
+pytestmark = pytest.mark.slow  # real processes, started and ended
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

@@ -18,6 +18,8 @@ from tests.server.support import metrics, wait_until
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
+pytestmark = pytest.mark.slow  # real processes, started and ended
+
 
 def in_thread(call: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=call)
