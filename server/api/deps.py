@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from server.broker import Broker
 from server.hub import Hub
@@ -42,7 +42,19 @@ Limit = Annotated[int, Query(ge=1, le=100, description="Most items on a page.")]
 Cursor = Annotated[str | None, Query(max_length=40, description="`next_cursor` of the page before.")]
 Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=20)]
 Notes = Annotated[str, Field(max_length=20_000)]
-Priority = Annotated[int, Field(ge=-1000, le=1000, description="Runs with a higher one start first.")]
+
+
+def _no_truth_value(value: Any) -> Any:
+    """pydantic would take true for 1, which no schema of whole numbers allows."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is no whole number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Priority = Annotated[
+    int, Field(ge=-1000, le=1000, description="Runs with a higher one start first."), BeforeValidator(_no_truth_value)
+]
 MAX_INTEGER = 2**53
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 
 from nat_core.records import WorkerRecord
-from server.api.deps import Body, LifeDep, StoreDep
+from server.api.deps import Body, LifeDep, StoreDep, Whole
 from server.api.runs import Claimed
 
 router = APIRouter(prefix="/workers", tags=["workers"])
@@ -25,7 +25,7 @@ class Registration(Body):
 
 
 class Offer(Body):
-    free_gpus: int = Field(0, ge=0, le=1024, description="GPUs of this worker's machine that nobody holds.")
+    free_gpus: Whole = Field(0, ge=0, le=1024, description="GPUs of this worker's machine that nobody holds.")
 
 
 @router.get("")
