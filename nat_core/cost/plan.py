@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nat_core.cost.shape import ModelShape
 from nat_core.spec import BudgetSpec, RunSpec
@@ -88,9 +89,9 @@ def plan_step(spec: RunSpec, shape: ModelShape, prompt: int, lengths: Sequence[i
         first = reach(b, length, 1)
         kept += _kept(budget, b, length)
         # The last token that is reached is only predicted: K reached tokens are K - 1 read ones.
-        own += _sum(lambda t, n=length: reach(b, n, t), 2, length)  # type: ignore[misc]
-        pairs = _sum(lambda t, n=length: 2 * (prompt + t - 1) * reach(b, n, t), 2, length)  # type: ignore[misc]
-        attention += cost.attention(prompt) * first + cost.attention(1) / 2 * pairs
+        reached = partial(reach, b, length)
+        own += _sum(reached, 2, length)
+        attention += cost.attention(prompt) * first + cost.attention(1) / 2 * _pairs(reached, prompt, length)
         untouched *= 1 - first
         if (i + 1) % group == 0 or i + 1 == len(lengths):
             prompts += prompt * (1 - untouched)
@@ -106,6 +107,11 @@ def plan_step(spec: RunSpec, shape: ModelShape, prompt: int, lengths: Sequence[i
         largest_microbatch=largest,
         memory_gib=_memory(spec, shape, largest, min(kept / count, spec.resources.logprob_chunk_tokens)),
     )
+
+
+def _pairs(reached: Callable[[float], float], prompt: int, length: int) -> float:
+    """What the tokens read of a completion add to n(n + 1), n the length of the sequence."""
+    return _sum(lambda t: 2 * (prompt + t - 1) * reached(t), 2, length)
 
 
 def _reach(budget: BudgetSpec) -> Reach:
