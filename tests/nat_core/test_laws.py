@@ -66,6 +66,12 @@ def test_costs_as_a_function_are_those_of_each_token_summed() -> None:
     assert torch.allclose(chances[0], chances[1], atol=1e-3) and not torch.allclose(chances[0], chances[2], atol=1e-3)
 
 
+def test_sharers_bear_a_prompt_s_matrices_together_and_its_attention_each() -> None:
+    flops, first = TokenCost(trunk_weights=70, attention_width=3, head_weights=11), torch.ones(1, 1)
+    alone, shared = (flops.of_completions(torch.tensor([[40.0]]), sharers)(first) for sharers in (1, 8))
+    assert float(alone - shared) == pytest.approx(flops.linear(40) * 7 / 8)
+
+
 def test_without_an_earlier_step_the_law_is_linear() -> None:
     optimal, linear = RpcBudget(fraction=0.3, law="optimal"), RpcBudget(fraction=0.3, law="linear")
     assert survival_of(optimal, GradientMass()).equal(survival_of(linear, None))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from nat_core.errors import NonFiniteLossError, StepMemoryError
+from nat_core.gradient import draw_step
 from nat_core.loss import policy_loss
 from nat_core.model import Policy
 from nat_core.probe import probe_gradient
@@ -284,6 +285,16 @@ def test_several_iterations_draw_fresh_selections_and_measure_ratios_from_before
     assert not masks[0].equal(masks[1]) and not masks[1].equal(masks[2])
     assert stats[0].metrics["clip_ratio"] == 0  # on policy
     assert stats[2].metrics["clip_ratio"] > 0  # two big steps away
+
+
+def test_a_shared_prompt_makes_short_completions_cheaper_only_where_it_is_computed_once() -> None:
+    spec = spec_for({"selector": "completions", "fraction": 0.5})
+    chances = []
+    layouts: tuple[Attention, ...] = ("sdpa", "eager")
+    for attention in layouts:
+        step = draw_step(tiny_policy(attention=attention), ONE_GROUP, spec, torch.Generator())
+        chances.append(step.selection.inclusion_prob[:, 0])
+    assert not torch.allclose(*chances, rtol=1e-3)
 
 
 class Room:
