@@ -6,7 +6,7 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo up test test-fast test-slow check format demo-model screenshots clean
+.PHONY: help setup setup-tests demo up test test-fast test-slow check format guard demo-model screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -42,6 +42,9 @@ check: setup ## format, lint, types, import contracts and the fast tests
 format: setup ## rewrite the code in the one format, and fix what can be fixed by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+guard: setup ## time selection, log-probabilities and update step against each other, as ratios in one run
+	$(BIN)/python -m pytest -q tests/bench/test_speed.py --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds $(ARGS)
 
 demo-model: setup ## make the built-in demo model again from its seeded recipe (minutes)
 	@$(BIN)/python -m nat_core.demo.pretrain $(ARGS)

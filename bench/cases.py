@@ -20,12 +20,13 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from bench.shapes import bare_tokenizer
 from nat_core.advantage import group_advantages
 from nat_core.batch import CompletionBatch
 from nat_core.gradient import Step, accumulate_gradient, draw_step
 from nat_core.model import Policy
-from nat_core.rollout.hf import Completion, generate
+from nat_core.random_model import bare_tokenizer
+from nat_core.rollout.completion import Completion
+from nat_core.rollout.hf import generate
 from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec, RolloutSpec, RunSpec, demo_experiment
 from nat_core.token_selection import GradientMass
 from nat_core.trainer import Trainer, stream_seed

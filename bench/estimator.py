@@ -24,8 +24,9 @@ from rich.progress import track
 
 from bench.budgets import Entry, Meter, counted_flops, equal_flops, equal_tokens, trunk_lengths
 from bench.cases import CASES, Case
-from bench.estimator_figure import write_figure
+from bench.estimator_figure import figure
 from bench.estimator_report import markdown, show
+from bench.figure_file import write_figure
 from bench.tally import Spent, Tally
 from nat_core import hardware
 from nat_core.gradient import Step
@@ -106,7 +107,7 @@ def main() -> None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     for path in options.figure:
-        write_figure(report, path)
+        write_figure(figure(report), path)
     if options.markdown:
         print(markdown(report))
     else:

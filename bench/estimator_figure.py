@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
-from pathlib import Path
 from statistics import median
 from typing import Any
-
-import plotly.io
 
 from bench.estimator_report import about, with_error
 from web.figures.chart import axis, base_layout
@@ -41,14 +36,6 @@ class Panel:
     def py(self, variance: float) -> float:
         high, low = log10(self.y[1]), log10(self.y[0])
         return (high - log10(variance)) / (high - low) * self.height
-
-
-def write_figure(report: dict[str, Any], path: Path) -> None:
-    """Draw a report into a file of the kind that its name says: `.html` (whole, without a network) or `.png`."""
-    if path.suffix not in WRITERS:
-        raise SystemExit(f"--figure {path} ends in {path.suffix!r}, which nothing here writes; use .html or .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[path.suffix](figure(report), path)
 
 
 def figure(report: dict[str, Any]) -> dict[str, Any]:
@@ -242,33 +229,3 @@ def _heading(text: str, x: float, y: float, shift: float, size: int) -> dict[str
         "text": text,
         "font": {"size": size, "color": LIGHT.ink if size > 12 else LIGHT.ink_2},
     }
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def _write_html(drawn: dict[str, Any], path: Path) -> None:
-    path.write_text(plotly.io.to_html(drawn, include_plotlyjs=True, config={"displaylogo": False}))
-
-
-def _write_png(drawn: dict[str, Any], path: Path) -> None:
-    """A picture of the page, taken by Chromium."""
-    from playwright.sync_api import sync_playwright  # only pictures need a browser
-
-    layout = drawn["layout"]
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        page_path = Path(folder) / "figure.html"
-        _write_html(drawn, page_path)
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": layout["width"] + 40, "height": layout["height"] + 40})
-        page.goto(page_path.as_uri())
-        page.locator(".main-svg").first.wait_for()
-        page.locator(".svg-container").screenshot(path=str(path))
-        browser.close()
-
-
-def _chromium() -> str | None:
-    return shutil.which("chromium") or shutil.which("google-chrome")
-
-
-WRITERS: dict[str, Callable[[dict[str, Any], Path], None]] = {".html": _write_html, ".png": _write_png}

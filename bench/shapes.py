@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models
-from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
+from transformers import LlamaConfig, Qwen3Config
 
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy, load_policy
+from nat_core.random_model import random_completions, random_policy
 from nat_core.spec import ModelSpec, ResourcesSpec
 
 _NO_ENDS: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": None, "bos_token_id": None}
@@ -89,35 +88,9 @@ def policy_of(shape: str, device: torch.device, spec: ModelSpec | None = None, d
     spec = spec or ModelSpec()
     if shape not in SHAPES:
         return load_policy(spec.model_copy(update={"path": shape}), ResourcesSpec(device=device.type))  # type: ignore[arg-type]
-    torch.manual_seed(0)
-    with device:
-        model = AutoModelForCausalLM.from_config(SHAPES[shape], dtype=getattr(torch, dtype))
-    model.eval()
-    if spec.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()  # these shapes have no dropout
-    return Policy(model, bare_tokenizer(), device, spec)
-
-
-def bare_tokenizer() -> PreTrainedTokenizerFast:
-    """For a model whose tokens stand for nothing: padding, and no end of sequence."""
-    words = Tokenizer(models.WordLevel({"<pad>": 0}, unk_token="<pad>"))
-    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>")
+    return random_policy(SHAPES[shape], device, spec, dtype)
 
 
 def random_batch(lengths: Lengths, vocabulary: int) -> CompletionBatch:
-    """Random tokens, every completion live, with log-probabilities as a rollout would give."""
-    generator = torch.Generator().manual_seed(0)
-
-    def tokens(count: int) -> Tensor:
-        return torch.randint(1, vocabulary, (count,), generator=generator)
-
-    count = len(lengths.lengths)
-    groups = [tokens(lengths.prompt) for _ in range(0, count, lengths.group)]
-    return CompletionBatch(
-        prompts=[groups[i // lengths.group] for i in range(count)],
-        completions=[tokens(length) for length in lengths.lengths],
-        advantages=torch.tensor([1.0, -1.0] * count)[:count],
-        truncated=torch.zeros(count, dtype=torch.bool),
-        rollout_logprobs=[-torch.empty(length).exponential_(generator=generator) for length in lengths.lengths],
-    )
+    """Random tokens of these lengths."""
+    return random_completions(lengths.prompt, lengths.group, lengths.lengths, vocabulary)

@@ -8,6 +8,9 @@ Memory is each contender's peak above weights and gradients, in a process of its
 Two arms, which answer two questions: as many *sequences* a micro-batch for everyone (a smaller budget shows as less
 memory), and as many *tokens* a micro-batch (it shows as fewer micro-batches, so as time). The baseline is our own
 `full` with everything on; what padding wastes is never credited to a budget.
+
+`--predict` puts beside each row what `nat_core.cost` expects of it, with this machine's rates measured in the same run;
+`--read` shows, joins or draws reports made earlier instead of measuring again.
 """
 
 from __future__ import annotations
@@ -28,8 +31,11 @@ from rich.progress import track
 from rich.table import Table
 
 from bench.contenders import Contender, largest_share, natlab, trl
+from bench.figure_file import write_figure
+from bench.prediction import predict, rates_of
 from bench.shapes import policy_of, random_batch, read_lengths
 from bench.turns import peak_gib, take_turns
+from bench.update_step_figure import figure
 from nat_core import hardware
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy
@@ -112,6 +118,28 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     return report
 
 
+def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Reports of one machine and model as one: their arms, their growth, their commands."""
+    whole = dict(reports[0])
+    for report in reports[1:]:
+        if (report["model"], report["hardware"]) != (whole["model"], whole["hardware"]):
+            raise SystemExit("--read: these reports are of different models or machines, which do not compare")
+        whole["arms"] = whole["arms"] | report["arms"]
+        whole |= {name: report[name] for name in ("growth", "rates") if name in report}
+        whole["command"] += f"; {report['command']}"
+    return whole
+
+
+def add_predictions(report: dict[str, Any], options: argparse.Namespace) -> None:
+    """What was to be expected of each row of ours, at the rates that this machine has now."""
+    spec, device = _model_spec(options), torch.device(options.device)
+    rates = rates_of(report["model"], device, spec)
+    report["rates"] = asdict(rates)
+    lengths, budgets = read_lengths(report["lengths"]["name"]), budgets_of(options.selector, options.budgets)
+    for arm, rows in report["arms"].items():
+        predict(rows, budgets, resources_of(arm, options), lengths, report["model"], rates, spec)
+
+
 def _peaks(
     policy: Policy, batch: CompletionBatch, arm: str, options: argparse.Namespace, arguments: list[str]
 ) -> dict[str, dict[str, float]]:
@@ -124,9 +152,12 @@ def _shown(turns: range) -> Iterable[int]:
 
 
 def _setting(options: argparse.Namespace, device: torch.device) -> tuple[Policy, CompletionBatch]:
-    spec = ModelSpec(dtype=options.dtype, gradient_checkpointing=options.gradient_checkpointing)
-    policy = policy_of(options.model, device, spec)
+    policy = policy_of(options.model, device, _model_spec(options))
     return policy, random_batch(read_lengths(options.lengths), policy.model.config.get_text_config().vocab_size)
+
+
+def _model_spec(options: argparse.Namespace) -> ModelSpec:
+    return ModelSpec(dtype=options.dtype, gradient_checkpointing=options.gradient_checkpointing)
 
 
 def show(report: dict[str, Any], console: Console) -> None:
@@ -146,11 +177,17 @@ def show(report: dict[str, Any], console: Console) -> None:
                 f"{row['peak_gib']:.2f}" if "peak_gib" in row else "",
             )
         console.print(title, table, "", sep="\n")
+        for row in (row for row in rows if "off" in row):
+            console.print(f"{row['name']}: predicted {_off(row['off'])}")
     for row in report.get("growth", []):
         console.print(
             f"completions x {row['factor']}: {row['seconds']:.2f} s, {1e3 * row['seconds_per_kept_token']:.2f} ms "
             f"a kept token, largest micro-batch {row['largest_microbatch']:,.0f}"
         )
+
+
+def _off(off: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:+.0%}" for name, share in off.items()) + " of what was measured"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,6 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the passes")
     parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--predict", action="store_true", help="also what was to be expected, with measured rates")
+    parser.add_argument("--read", type=Path, nargs="+", metavar="JSON", help="reports to take instead of measuring")
+    parser.add_argument("--figure", type=Path, help="a .png or .html to draw")
     parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
     parser.add_argument("--scratch", type=Path, default=Path(".natlab/bench"), help="folder that TRL may write in")
     parser.add_argument("--only", nargs=2, metavar=("ARM", "NAME"), help=argparse.SUPPRESS)
@@ -183,7 +223,12 @@ def main(arguments: list[str] | None = None) -> None:
         policy, batch = _setting(options, torch.device(options.device))
         print(peak_gib(contenders_of(policy, batch, arm, options)[name], policy))
         return
-    report = measure(options, arguments)
+    read = [json.loads(path.read_text()) for path in options.read or []]
+    report = joined(read) if read else measure(options, arguments)
+    if options.predict:
+        add_predictions(report, options)
+    if options.figure:
+        write_figure(figure(report), options.figure)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")

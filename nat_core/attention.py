@@ -1,8 +1,9 @@
-"""Attention over sequences that lie end to end in one row: no padding, no mask, a shared prompt stored once.
+"""Our own attention, which transformers takes by name: for packed passes of the update, and for tokens being sampled.
 
-transformers takes attention functions by name. While a packed pass and its backward run, the model's own is replaced by
-ours, which reads from `segments` where each sequence begins. Linear layers, norms and activations, nearly all of a
-model's work, then run once on every token; only attention lays a prompt out again before each completion.
+Packed: sequences lie end to end in one row, no padding, no mask, a shared prompt stored once. While such a pass and its
+backward run, the model's own attention is replaced by ours, which reads from `segments` where each sequence begins.
+Linear layers, norms and activations, nearly all of a model's work, then run once on every token; only attention lays a
+prompt out again before each completion.
 
 N packed tokens, M >= N places as attention sees them, H heads, D head dimension.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,7 +29,8 @@ except ImportError:  # torch before 2.10
 
 varlen_attn: Any = getattr(varlen, "varlen_attn", None)
 
-NAME = "natlab_packed"
+PACKED = "natlab_packed"
+DECODE = "natlab_decode"
 
 _UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models ask of attention, and this one does not do
 
@@ -63,19 +65,28 @@ class Segments:
         return Segments(self.lengths, self.gather.to(device), self.scatter.to(device))
 
 
-@contextmanager
-def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Let the model's attention take `segments`; holds until the backward pass is through, for recomputed layers."""
+    return _attention_by(PACKED, model)
+
+
+def decode_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """For passes over one new token a row, all others in a cache; `attention_mask` is Bool [b, 1, 1, L]."""
+    return _attention_by(DECODE, model)
+
+
+@contextmanager
+def _attention_by(name: str, model: PreTrainedModel) -> Iterator[None]:
     config: Any = model.get_decoder().config
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = name
     try:
         yield
     finally:
         config._attn_implementation = before
 
 
-def _attention(
+def _packed(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -130,4 +141,25 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scali
     return out.unsqueeze(0)
 
 
-AttentionInterface.register(NAME, _attention)
+def _decode(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one token a row: query [b, H, 1, D]; key, value [b, K, L, D] → [b, 1, H, D].
+
+    Heads that share keys stand as so many queries of one head, so that keys need no copies.
+    """
+    batch, heads, _, width = query.shape
+    query = query.reshape(batch, key.shape[1], heads // key.shape[1], width)
+    out = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+    return out.reshape(batch, 1, heads, value.shape[-1]), None
+
+
+AttentionInterface.register(PACKED, _packed)
+AttentionInterface.register(DECODE, _decode)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from nat_core.data import Example
 from nat_core.model import Policy
 from nat_core.reward import Verifier, score
-from nat_core.rollout.hf import Completion, generate
+from nat_core.rollout.completion import Completion
+from nat_core.rollout.hf import generate
 from nat_core.spec import RunSpec
 
 

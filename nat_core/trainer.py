@@ -27,7 +27,8 @@ from nat_core.out_of_memory import is_out_of_memory
 from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import build_verifier, score
-from nat_core.rollout.hf import Completion, generate
+from nat_core.rollout.completion import Completion
+from nat_core.rollout.hf import generate, waits_for_the_longest
 from nat_core.saving import Saver
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
@@ -167,6 +168,9 @@ class Trainer:
             f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
         )
         self.reporter.emit(LogEvent, message=f"micro-batches: {self._layout()}")
+        waits = waits_for_the_longest(self.policy)
+        how = f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
+        self.reporter.emit(LogEvent, message=f"rollouts: {how}")
         if start:
             self.reporter.emit(LogEvent, message=f"went on from the checkpoint of step {start}")
 

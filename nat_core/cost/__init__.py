@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nat_core.cost.flops import TokenCost
 from nat_core.cost.plan import StepPlan, plan_step
+from nat_core.cost.rates import Rates
 from nat_core.cost.shape import ModelShape
 
-__all__ = ["ModelShape", "StepPlan", "TokenCost", "plan_step"]
+__all__ = ["ModelShape", "Rates", "StepPlan", "TokenCost", "plan_step"]

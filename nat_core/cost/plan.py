@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from nat_core.cost.rates import Rates
 from nat_core.cost.shape import ModelShape
 from nat_core.spec import BudgetSpec, RunSpec
 
@@ -58,6 +59,7 @@ class StepPlan:
         num_microbatches: how many.
         largest_microbatch: tokens of the largest.
         memory_gib: by part: weights, gradients, optimizer, reference, activations, logits.
+        seconds: of forward and backward passes; None where the device's rates are not known.
     """
 
     tokens_generated: int
@@ -67,19 +69,23 @@ class StepPlan:
     num_microbatches: int
     largest_microbatch: float
     memory_gib: dict[str, float]
+    seconds: float | None = None
 
     @property
     def total_gib(self) -> float:
         return sum(self.memory_gib.values())
 
 
-def plan_step(spec: RunSpec, shape: ModelShape, prompt: int, lengths: Sequence[int]) -> StepPlan:
+def plan_step(
+    spec: RunSpec, shape: ModelShape, prompt: int, lengths: Sequence[int], rates: Rates | None = None
+) -> StepPlan:
     """What a step on completions of these lengths is expected to take, under the spec's budget.
 
     Args:
         shape: of the model.
         prompt: tokens of each prompt.
         lengths: tokens of each completion, those of a prompt together, `rollout.num_generations` each.
+        rates: of the device with this shape, measured in the spec's precision.
     """
     budget, group = spec.budget, spec.rollout.num_generations
     reach, b, cost = _reach(budget), _fraction(budget), shape.token_cost
@@ -106,6 +112,7 @@ def plan_step(spec: RunSpec, shape: ModelShape, prompt: int, lengths: Sequence[i
         num_microbatches=count,
         largest_microbatch=largest,
         memory_gib=_memory(spec, shape, largest, min(kept / count, spec.resources.logprob_chunk_tokens)),
+        seconds=rates.seconds(count, trunk, attention, kept) if rates else None,
     )
 
 

@@ -11,8 +11,9 @@ import pytest
 from bench.budgets import Meter, budgets_at
 from bench.cases import from_run
 from bench.estimator import measure
-from bench.estimator_figure import Panel, clouds, figure, spread, write_figure
+from bench.estimator_figure import Panel, clouds, figure, spread
 from bench.estimator_report import HEAD, markdown, table_rows, with_error
+from bench.figure_file import write_figure
 from tests.bench.builders import tiny_case
 from tests.nat_core.builders import run_spec
 
@@ -90,7 +91,7 @@ def test_figure_draws_each_reached_budget_in_each_arm_and_opens_the_biased(
     assert sorted(trace["name"] for trace in drawn["data"]) == sorted(row["budget"] for row in reached)
     fills = {trace["name"]: trace["marker"]["color"] for trace in drawn["data"]}
     assert fills["truncate · ½"] == "#ffffff" != fills["rpc · linear · ½"]
-    write_figure(report, tmp_path / "figure.html")
+    write_figure(figure(report), tmp_path / "figure.html")
     page = (tmp_path / "figure.html").read_text()
     assert "truncate \\u00b7" in page  # Plotly's JSON is plain ASCII
     assert '<script src="http' not in page
@@ -98,7 +99,7 @@ def test_figure_draws_each_reached_budget_in_each_arm_and_opens_the_biased(
 
 def test_figure_refuses_a_kind_of_file_it_cannot_write(report: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"'\.pdf', which nothing here writes; use \.html or \.png"):
-        write_figure(report, tmp_path / "figure.pdf")
+        write_figure(figure(report), tmp_path / "figure.pdf")
 
 
 def test_spread_moves_labels_apart_evenly_and_keeps_them_inside() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from bench import update_step
 from bench.contenders import Work, natlab, trl
 from bench.shapes import Lengths, policy_of, random_batch, read_lengths
 from bench.update_step import budgets_of, peak_gib, take_turns
+from bench.update_step_figure import figure
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy
 from nat_core.spec import FullBudget, ResourcesSpec
@@ -56,7 +58,9 @@ def test_peak_memory_is_above_weights_and_gradients() -> None:
 def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     arguments = ["--model", "toy", "--selections", "2", "--against", "trl", "--memory", "--growth", "--device", "cpu"]
-    update_step.main([*arguments, "--scratch", str(tmp_path), "--json", str(path)])
+    picture = tmp_path / "figure.html"
+    arguments += ["--predict", "--figure", str(picture), "--scratch", str(tmp_path)]
+    update_step.main([*arguments, "--json", str(path)])
     report = json.loads(path.read_text())
     names = [budget.label for budget in budgets_of("rpc", [0.5, 0.25])]
     assert [row["name"] for row in report["arms"]["sequences"]] == [*names, "TRL"]
@@ -65,6 +69,32 @@ def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> No
     half = report["arms"]["sequences"][1]
     assert 0.35 < half["flops_share"] < 0.6 and 0.35 < half["largest_share"] < 0.75
     assert [row["factor"] for row in report["growth"]] == [1, 2, 4, 8]
+    assert abs(half["off"]["flops"]) < 0.2 and half["predicted"]["seconds"] > 0
+    assert "TRL" in picture.read_text()
+
+
+def report_of(arm: str, **more: Any) -> dict[str, Any]:
+    row = {"name": "full", "seconds": 2.0, "flops_share": 1.0, "peak_gib": 3.0}
+    half = {"name": "half", "seconds": 1.1, "flops_share": 0.5, "peak_gib": 1.5}
+    trl = {"name": "TRL", "seconds": 9.0, "flops_share": 3.0, "peak_gib": 9.0}
+    return {"model": "toy", "hardware": {"cpu": "x"}, "command": arm, "arms": {arm: [row, half, trl]}} | more
+
+
+def test_reports_of_one_machine_join_and_of_two_do_not() -> None:
+    whole = update_step.joined([report_of("sequences"), report_of("tokens", growth=[1])])
+    assert list(whole["arms"]) == ["sequences", "tokens"]
+    assert (whole["growth"], whole["command"]) == ([1], "sequences; tokens")
+    with pytest.raises(SystemExit, match="different models or machines"):
+        update_step.joined([report_of("sequences"), report_of("tokens", hardware={"cpu": "y"})])
+
+
+def test_the_figure_has_a_bar_for_each_row_and_a_mark_where_the_flops_point() -> None:
+    drawn = figure(update_step.joined([report_of("sequences"), report_of("tokens")]))
+    seconds, marks, memory = drawn["data"][:3]
+    assert (seconds["x"], memory["x"]) == ([2.0, 1.1, 9.0], [3.0, 1.5, 9.0])
+    assert seconds["text"][1] == "1.1 s (55%)"
+    assert (marks["x"], marks["y"]) == ([2.0, 1.0], ["full", "half"])
+    assert len(drawn["data"]) == 6
 
 
 def test_an_unknown_arm_and_a_missing_list_are_refused() -> None:

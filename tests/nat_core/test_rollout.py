@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from nat_core.model import Policy
-from nat_core.rollout.hf import Completion, generate
+from nat_core.rollout import plain, slots
+from nat_core.rollout.completion import Completion
+from nat_core.rollout.hf import generate, waits_for_the_longest
+from nat_core.rollout.sampling import draw, uniforms
 from tests.nat_core.builders import tiny_policy
 
+SLIDING = {
+    "layer_types": ["full_attention", "sliding_attention"], "use_sliding_window": True, "sliding_window": 64,
+}  # fmt: skip
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 
 
@@ -73,3 +80,90 @@ def test_rollout_logprobs_are_those_of_the_sampling_distribution(temperature: fl
 def test_greedy_completions_carry_no_logprobs() -> None:
     (completion,) = sample(tiny_policy(dtype=torch.float32), temperature=None, num_samples=1)[0]
     assert completion.logprobs == []
+
+
+def test_greedy_completions_equal_those_of_transformers_generate() -> None:
+    policy = tiny_policy()
+    jobs = list(range(len(PROMPTS)))
+    settings = {"num_samples": 1, "max_completion_length": 24, "temperature": None, "max_batch_size": 2, "seed": 0}
+    with torch.no_grad():
+        assert slots.sample(policy, PROMPTS, jobs, **settings) == plain.sample(policy, PROMPTS, jobs, **settings)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_completions_do_not_depend_on_who_is_sampled_beside_them(size: int) -> None:
+    policy = tiny_policy()
+    together = sample(policy, max_batch_size=100)
+    apart = sample(policy, max_batch_size=size)
+    assert [[c.ids for c in group] for group in apart] == [[c.ids for c in group] for group in together]
+    for one, other in zip((c for g in apart for c in g), (c for g in together for c in g), strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-6)
+
+
+def test_rows_that_end_are_run_no_further_and_prompts_once() -> None:
+    policy = tiny_policy()
+    assert waits_for_the_longest(policy) is None  # tried out before passes are counted
+    places: list[int] = []
+    policy.model.get_decoder().register_forward_pre_hook(
+        lambda _, __, arguments: places.append(arguments["input_ids"].numel()), with_kwargs=True
+    )
+    groups = generate(
+        policy, [[5, 6, 7]], num_samples=64, max_completion_length=200, temperature=1.0, max_batch_size=64, seed=3
+    )
+    lengths = sorted(len(completion.ids) for group in groups for completion in group)
+    assert lengths[0] < lengths[-1] / 4  # ragged, else this shows nothing
+    assert places[0] == 3
+    assert sum(places[1:]) <= 1.15 * sum(lengths) < 0.6 * lengths[-1] * 64
+
+
+def test_places_that_become_free_are_taken() -> None:
+    policy = tiny_policy()
+    rows: list[int] = []
+    policy.model.get_decoder().register_forward_pre_hook(
+        lambda _, __, arguments: rows.append(arguments["input_ids"].shape[0]), with_kwargs=True
+    )
+    prompts = [[5 + i % 20, 6, 7] for i in range(40)]
+    groups = generate(
+        policy, prompts, num_samples=2, max_completion_length=100, temperature=1.0, max_batch_size=16, seed=3
+    )
+    lengths = [len(completion.ids) for group in groups for completion in group]
+    in_turns = sum(max(lengths[start : start + 16]) for start in range(0, 80, 16))
+    assert max(rows) <= 16
+    assert len(rows) < 0.8 * in_turns
+
+
+def test_models_with_a_cache_of_another_kind_go_by_transformers_generate() -> None:
+    policy = tiny_policy()
+    config = Qwen3Config(**{**policy.model.config.to_dict(), **SLIDING})
+    policy.model = Qwen3ForCausalLM(config).eval()
+    assert waits_for_the_longest(policy) == "its cache keeps something other than all keys and values"
+    (group,) = generate(
+        policy, [[5, 6, 7]], num_samples=3, max_completion_length=9, temperature=1.0, max_batch_size=3, seed=3
+    )
+    assert [len(c.ids) == len(c.logprobs) for c in group] == [True] * 3
+    assert waits_for_the_longest(tiny_policy(attention="eager")) == "attention is eager"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_tokens_are_drawn_as_often_as_their_probability_says(temperature: float) -> None:
+    logits = torch.tensor([2.0, -1.0, -torch.inf, 0.5, 3.0])
+    grid = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    tokens, logprobs = draw(logits.expand(len(grid), -1), temperature, grid)
+    probability = torch.softmax(logits.double() / temperature, -1)
+    shares = torch.bincount(tokens, minlength=5) / len(grid)
+    assert (shares - probability).abs().max() < 2e-5
+    assert torch.allclose(logprobs.double().exp(), probability[tokens], atol=1e-6)
+
+
+def test_the_largest_random_number_draws_the_last_possible_token() -> None:
+    logits = torch.tensor([[0.0, 1.0, -torch.inf]])
+    tokens, _ = draw(logits, 1.0, torch.tensor([1 - 2**-53], dtype=torch.float64))
+    assert tokens.tolist() == [1]
+
+
+def test_streams_of_random_numbers_differ_by_seed_and_completion() -> None:
+    first = uniforms(1, 0, 1000)
+    assert first.equal(uniforms(1, 0, 1000))
+    assert first[:10].equal(uniforms(1, 0, 10))
+    for other in (uniforms(2, 0, 1000), uniforms(1, 1, 1000), uniforms(0, 1, 1000)):
+        assert abs(float(torch.corrcoef(torch.stack([first, other]))[0, 1])) < 0.1

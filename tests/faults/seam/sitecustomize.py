@@ -82,24 +82,22 @@ class Count:
 
 
 def in_rollout(hf: Any) -> None:
-    import torch
-
     count, tokens = Count(), [0]
-    generate, multinomial = hf.generate, torch.multinomial
+    generate, draw = hf.generate, hf.slots.draw
 
     @functools.wraps(generate)
     def counted(*args: Any, **kwargs: Any) -> Any:
         tokens[0] = AFTER_TOKENS if count.is_it() else 0
         return generate(*args, **kwargs)
 
-    def draw(*args: Any, **kwargs: Any) -> Any:
+    def counted_draw(*args: Any, **kwargs: Any) -> Any:
         if tokens[0]:
             tokens[0] -= 1
             if not tokens[0]:
                 fire()
-        return multinomial(*args, **kwargs)
+        return draw(*args, **kwargs)
 
-    hf.generate, torch.multinomial = counted, draw
+    hf.generate, hf.slots.draw = counted, counted_draw
 
 
 def in_backward(_hf: Any) -> None:

@@ -1,0 +1,50 @@
+"""What `nat_core.cost` says of the benchmark's cases before they run, beside what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.shapes import SHAPES, Lengths
+from nat_core.cost import ModelShape, Rates, plan_step
+from nat_core.measure import measure_rates
+from nat_core.spec import BudgetSpec, ModelSpec, ResourcesSpec, RolloutSpec, RunSpec
+
+Row = dict[str, Any]
+
+PREDICTED = ("seconds", "flops", "kept_tokens", "peak_gib")
+
+
+def rates_of(shape: str, device: torch.device, spec: ModelSpec) -> Rates:
+    """This machine's rates for a shape, measured now."""
+    return measure_rates(SHAPES[shape], device, spec)
+
+
+def predict(
+    rows: Sequence[Row],
+    budgets: Sequence[BudgetSpec],
+    resources: ResourcesSpec,
+    lengths: Lengths,
+    shape: str,
+    rates: Rates,
+    model: ModelSpec,
+) -> None:
+    """Put `predicted` and `off` (predicted over measured, less 1) into the rows of these budgets, in their order."""
+    for row, budget in zip(rows, budgets, strict=False):
+        spec = RunSpec(
+            budget=budget,
+            resources=resources,
+            model=model,
+            rollout=RolloutSpec(num_generations=lengths.group, max_completion_length=max(lengths.lengths)),
+        )
+        shaped = ModelShape.of_config(SHAPES[shape].to_dict())
+        plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
+        row["predicted"] = {
+            "seconds": plan.seconds,
+            "flops": plan.flops,
+            "kept_tokens": plan.tokens_selected,
+            "peak_gib": plan.memory_gib["activations"] + plan.memory_gib["logits"],
+        }
+        row["off"] = {name: row["predicted"][name] / row[name] - 1 for name in PREDICTED if row.get(name)}
