@@ -22,6 +22,7 @@ from tests.nat_core.builders import Attention, batch, gradients, run_spec, tiny_
 BATCH = batch([5, 3, 6, 4, 2], [7, 12, 1, 9, 4], [0.5, -1.0, 0.8, 0.0, 1.5])
 ONE_GROUP = dataclasses.replace(BATCH, prompts=[BATCH.prompts[0]] * 5)
 TWO_GROUPS = dataclasses.replace(BATCH, prompts=[BATCH.prompts[i] for i in (0, 1, 1, 0, 0)])
+SAMPLED = [-torch.linspace(0.01, 3, int(n)).cos().abs() for n in BATCH.lengths]  # log-probabilities of a rollout
 BUDGETS = [
     {"selector": "full"},
     {"selector": "urs", "fraction": 0.4},
@@ -29,8 +30,19 @@ BUDGETS = [
     {"selector": "rpc", "fraction": 0.6, "law": "uniform"},
     {"selector": "rpc", "fraction": 0.4, "law": "optimal"},
     {"selector": "completions", "fraction": 0.6},
+    {"selector": "importance", "fraction": 0.5},
+    {"selector": "top_surprisal", "fraction": 0.5},
     {"selector": "truncate", "fraction": 0.5},
 ]
+EACH_BUDGET = pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
+EACH_LAYOUT = pytest.mark.parametrize(
+    ("rows_of_step", "attention"),
+    [
+        (dataclasses.replace(rows, rollout_logprobs=SAMPLED), attention)
+        for rows, attention in [(BATCH, "sdpa"), (ONE_GROUP, "sdpa"), (TWO_GROUPS, "sdpa"), (TWO_GROUPS, "eager")]
+    ],
+    ids=["packed", "packed, one prompt", "packed, two prompts", "padded"],
+)
 
 
 def spec_for(budget: dict[str, object], **sections: object) -> RunSpec:
@@ -41,9 +53,11 @@ def frozen_optimizer(policy: Policy) -> torch.optim.Optimizer:
     return torch.optim.SGD(policy.parameters, lr=0.0)
 
 
-def padded_gradient(policy: Policy, rows: CompletionBatch, selection: TokenSelection, spec: RunSpec) -> torch.Tensor:
-    """Everything at once: full sequences, full logits, one loss. Slow and plain."""
-    logprobs = torch.zeros(selection.keep.shape, dtype=torch.float64)
+def padded_step(
+    policy: Policy, rows: CompletionBatch, selection: TokenSelection, spec: RunSpec
+) -> tuple[float, torch.Tensor]:
+    """Loss and gradient with everything at once: full sequences, full logits, one loss. Slow and plain."""
+    logprobs = torch.zeros(selection.keep.shape, dtype=policy.parameters[0].dtype)
     for i, (prompt, completion) in enumerate(zip(rows.prompts, rows.completions, strict=True)):
         logits = (
             policy.model(input_ids=torch.cat([prompt, completion]).unsqueeze(0)).logits[0] / spec.rollout.temperature
@@ -58,16 +72,12 @@ def padded_gradient(policy: Policy, rows: CompletionBatch, selection: TokenSelec
     ).loss  # fmt: skip
     policy.model.zero_grad()
     loss.backward()
-    return gradients(policy)
+    return float(loss.detach()), gradients(policy)
 
 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo"])
-@pytest.mark.parametrize(
-    ("rows_of_step", "attention"),
-    [(BATCH, "sdpa"), (ONE_GROUP, "sdpa"), (TWO_GROUPS, "sdpa"), (TWO_GROUPS, "eager")],
-    ids=["packed", "packed, one prompt", "packed, two prompts", "padded"],
-)
-@pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
+@EACH_LAYOUT
+@EACH_BUDGET
 def test_update_step_gradient_equals_the_plain_padded_step(
     budget: dict[str, object], rows_of_step: CompletionBatch, attention: Attention, loss_type: str
 ) -> None:
@@ -80,15 +90,33 @@ def test_update_step_gradient_equals_the_plain_padded_step(
         optim={"max_grad_norm": 1e9},
     )
     rows = rows_of_step.rows(rows_of_step.live(spec))
-    selection = select_tokens(spec.budget, rows.lengths, generator=torch.Generator().manual_seed(5))
-    expected = padded_gradient(policy, rows, selection, spec)
+    selection = draw_step(policy, rows_of_step, spec, torch.Generator().manual_seed(5)).selection
+    loss, expected = padded_step(policy, rows, selection, spec)
     stats = update_step(
         policy, frozen_optimizer(policy), rows_of_step, spec, generator=torch.Generator(), selection=selection
     )
     assert float(expected.abs().max()) > 1e-4
     assert float((gradients(policy) - expected).abs().max()) <= 1e-10
+    assert stats.metrics["loss"] == pytest.approx(loss, abs=1e-10)
     assert stats.metrics["tokens/selected"] == selection.num_kept
     assert stats.metrics["grad_norm"] == pytest.approx(float(expected.norm()))
+
+
+@EACH_LAYOUT
+@EACH_BUDGET
+def test_in_single_precision_the_gradient_is_the_same_to_its_rounding(
+    budget: dict[str, object], rows_of_step: CompletionBatch, attention: Attention
+) -> None:
+    policy = tiny_policy(dtype=torch.float32, attention=attention)
+    resources = {"max_tokens_per_microbatch": 24, "logprob_chunk_tokens": 3}
+    spec = spec_for(budget, resources=resources, optim={"max_grad_norm": 1e9})
+    step = draw_step(policy, rows_of_step, spec, torch.Generator().manual_seed(5))
+    loss, expected = padded_step(policy, rows_of_step.rows(rows_of_step.live(spec)), step.selection, spec)
+    stats = update_step(
+        policy, frozen_optimizer(policy), rows_of_step, spec, generator=torch.Generator(), selection=step.selection
+    )
+    assert float((gradients(policy) - expected).norm()) <= 1e-5 * float(expected.norm())
+    assert stats.metrics["loss"] == pytest.approx(loss, abs=1e-5 * float(expected.norm()))
 
 
 @pytest.mark.parametrize("resources", [
@@ -244,10 +272,9 @@ def test_a_probe_is_the_distance_of_two_selections_gradients() -> None:
     policy, spec = tiny_policy(), spec_for({"selector": "rpc", "fraction": 0.5})
     found = probe_gradient(policy, BATCH, spec, generator=torch.Generator().manual_seed(3))
     rows, source = BATCH.rows(BATCH.live(spec)), torch.Generator().manual_seed(3)
-    full = padded_gradient(policy, rows, select_tokens(FullBudget(), rows.lengths, generator=source), spec)
+    full = padded_step(policy, rows, select_tokens(FullBudget(), rows.lengths, generator=source), spec)[1]
     parts = [
-        padded_gradient(policy, rows, select_tokens(spec.budget, rows.lengths, generator=source), spec)
-        for _ in range(2)
+        padded_step(policy, rows, select_tokens(spec.budget, rows.lengths, generator=source), spec)[1] for _ in range(2)
     ]
     errors = [float((part - full).square().sum() / full.square().sum()) for part in parts]
     cosines = [float(torch.cosine_similarity(part, full, dim=0)) for part in parts]
