@@ -165,6 +165,6 @@ def _memory(spec: RunSpec, shape: ModelShape, tokens: float, chunk: float) -> di
         "optimizer": 2 * weights,
         "reference": weights if spec.objective.beta > 0 else 0,
         "activations": activations + working,
-        "logits": 3 * 4 * chunk * shape.vocabulary,
+        "logits": 2 * 4 * chunk * shape.vocabulary,
     }
     return {name: size / _GIB for name, size in parts.items() if size}

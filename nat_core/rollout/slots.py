@@ -2,7 +2,9 @@
 
 A prompt is computed once for all completions that start with it together. transformers' continuous batching does as
 much and more, but without a kernel for paged memory it masks every request against every other, and takes from 1.7 to 6
-times as long as this (`python -m bench.rollout`, two cores). So this is its idea on a dense cache. b rows, L places, D hidden size.
+times as long as this (`python -m bench.rollout`, two cores). So this is its idea on a dense cache.
+
+b rows, L places, D hidden size.
 """
 
 from __future__ import annotations

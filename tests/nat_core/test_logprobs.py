@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from nat_core.logprobs import selected_logprobs
@@ -22,6 +23,37 @@ def test_chunks_change_neither_values_nor_gradients() -> None:
         assert torch.allclose(found, plain, atol=1e-12)
         assert torch.allclose(entropy, -(expected.exp() * expected).sum(-1), atol=1e-12)
         assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("used", [(1.0, 0.0), (0.0, 1.0), (0.7, -0.4)])
+def test_gradients_of_logprobs_and_of_entropy_are_those_of_finite_differences(used: tuple[float, float]) -> None:
+    source = torch.Generator().manual_seed(1)
+    hidden = torch.randn(5, 3, generator=source, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 3, generator=source, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([0, 6, 3, 3, 1])
+
+    def mixed(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        logprobs, entropy = selected_logprobs(
+            h, targets, lambda x: x @ w.T, temperature=0.8, chunk_tokens=2, entropy_gradient=True
+        )
+        return sum(factor * part for factor, part in zip(used, (logprobs, entropy), strict=True) if factor)  # type: ignore[return-value]
+
+    assert torch.autograd.gradcheck(mixed, (hidden, weight))
+
+
+def test_the_logits_of_a_chunk_are_kept_once() -> None:
+    """Where autograd's own operations keep the head's output, the scaled one and the probabilities."""
+    kept: dict[int, int] = {}
+    hidden, weight = torch.randn(6, 3, requires_grad=True), torch.randn(50, 3)
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape == (6, 50):
+            kept[tensor.untyped_storage().data_ptr()] = 1
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        selected_logprobs(hidden, torch.arange(6), lambda h: h @ weight.T, temperature=0.5, chunk_tokens=6)
+    assert len(kept) == 1
 
 
 def test_no_tokens_are_no_tokens() -> None:
