@@ -28,7 +28,7 @@ from nat_core import hardware
 from nat_core.data import open_source
 from nat_core.events import MetricsEvent
 from nat_core.model import DEMO_DIR
-from nat_core.reward import build_verifier, score
+from nat_core.reward import Sample, Scorer
 from nat_core.spec import BudgetSpec, FullBudget, RpcBudget, RunSpec, UrsBudget, demo_experiment
 from nat_core.trainer import Trainer
 
@@ -80,7 +80,7 @@ def trl(steps: int) -> list[float]:
     spec = spec_of(FullBudget(), steps)
     source, rollout = open_source(spec.data, 1), spec.rollout
     examples = [e for step in range(steps) for e in source.training_batch(spec.seed, step, rollout.num_prompts)]
-    verifier = build_verifier(spec.reward)
+    scorer = Scorer(spec.reward)
     size = spec.resources.per_device_train_batch_size
     assert size is not None
     times: list[float] = []
@@ -93,7 +93,8 @@ def trl(steps: int) -> list[float]:
             times.append(time.monotonic() - self.started)
 
     def reward(prompts: list[str], completions: list[str], answer: list[str], **_: Any) -> list[float]:
-        return [score(verifier, *row) for row in zip(prompts, completions, answer, strict=True)]
+        rows = zip(prompts, completions, answer, strict=True)
+        return [found.reward for found in scorer.score([Sample(*row) for row in rows])]
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(

@@ -15,7 +15,9 @@ import threading
 from pathlib import Path
 
 from nat_core.errors import SpecError
+from nat_core.lifeline import die_with_parent
 from nat_core.preflight import check_run
+from nat_core.reward.custom import ALLOWED
 from nat_core.spec import RunSpec, load_document, parse_run_spec, set_field
 
 EXIT_STATUS = {"succeeded": 0, "failed": 1, "stopped": 3}
@@ -27,6 +29,7 @@ def main() -> int:
     options = _parser().parse_args()
     if options.supervised:
         _die_with_parent()
+    os.environ[ALLOWED] = ",".join([*options.allow_reward, os.environ.get(ALLOWED, "")])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -60,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("spec", type=Path, help="YAML or JSON file with a run spec")
     parser.add_argument("--output", type=Path, required=True, help="folder for events.jsonl and checkpoints")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="override a field")
+    parser.add_argument(
+        "--allow-reward",
+        action="append",
+        default=[],
+        metavar="MODULE[:FUNCTION]",
+        help=f"let a spec of type custom use these functions, besides those in {ALLOWED}",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the folder")
     parser.add_argument(
         "--supervised",
@@ -90,11 +100,7 @@ def _hold(folder: Path) -> bool:
 
 def _die_with_parent() -> None:
     """No orphan keeps a GPU: the kernel kills this process with its parent, and so does a closed pipe."""
-    if sys.platform == "linux":
-        import ctypes
-
-        parent_death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None, use_errno=True).prctl(parent_death_signal, signal.SIGKILL)
+    die_with_parent()
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 4096):

@@ -124,6 +124,7 @@ def spec_error_from_entries(entries: Sequence[Any], what: str) -> SpecError:
 
 # pydantic puts the tag of a discriminated union into the path; these are no keys of the document.
 _UNION_TAGS: set[str] = set()
+_NAMED_BY_PEOPLE = "sets"  # a field whose keys may read like a tag
 
 
 def register_union_tags(tags: Iterable[str]) -> None:
@@ -150,7 +151,8 @@ def _fault_of(entry: Any) -> Fault:
 def _document_path(location: Sequence[str | int]) -> list[str | int]:
     path: list[str | int] = []
     for index, part in enumerate(location):
-        if isinstance(part, str) and part in _UNION_TAGS and index > 0:
+        is_tag = isinstance(part, str) and part in _UNION_TAGS and index > 0
+        if is_tag and path[-1:] != [_NAMED_BY_PEOPLE]:
             continue
         path.append(part)
     return path

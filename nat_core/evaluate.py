@@ -1,37 +1,80 @@
-"""Accuracy on held-out prompts, sampled and greedy, with the rollout engine."""
+"""Answers to questions that were held out, sampled and greedy, with the rollout engine."""
 
 from __future__ import annotations
 
-import time
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from nat_core.data import Example
+from nat_core.answers import Answers
+from nat_core.data import Example, PromptSource, open_questions
 from nat_core.model import Policy
-from nat_core.reward import Verifier, score
+from nat_core.reward import Sample, Score, Scorer
 from nat_core.rollout.completion import Completion
 from nat_core.rollout.hf import generate
 from nat_core.spec import RunSpec
+from nat_core.tally import tally
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """`correct[i]` counts right samples of prompt i; accuracies are shares of all answers."""
+class QuestionSet:
+    """Questions, what says that an answer is right, and how often each is answered."""
 
-    accuracy: float
-    accuracy_greedy: float | None
-    correct: list[int]
-    mean_length: float
-    seconds: float
+    examples: list[Example]
+    scorer: Scorer
+    num_samples: int
 
 
-def evaluate(policy: Policy, verifier: Verifier, examples: list[Example], spec: RunSpec, seed: int) -> Evaluation:
-    """Answer every example `num_samples` times, and once greedily where the spec asks for it.
+class Evaluator:
+    """The run's own questions, and every named set."""
+
+    def __init__(self, spec: RunSpec, source: PromptSource, scorer: Scorer, warn: Callable[[str], None]) -> None:
+        """Open the named sets.
+
+        Raises:
+            SpecError: a set's data or reward cannot be used.
+        """
+        self._spec = spec
+        self._own = source, scorer
+        self._sets = {
+            name: (
+                open_questions(part.data, part.num_prompts, f"evaluation.sets.{name}.data"),
+                scorer if part.reward is None else Scorer(part.reward, warn),
+            )
+            for name, part in spec.evaluation.sets.items()
+        }
+
+    @property
+    def sources(self) -> list[PromptSource]:
+        """The named sets' sources."""
+        return [source for source, _ in self._sets.values()]
+
+    def evaluate(self, policy: Policy, seed: int) -> tuple[Answers, dict[str, Answers]]:
+        """Answers to the run's own questions, and by name to the others."""
+        settings = self._spec.evaluation
+        source, scorer = self._own
+        own = QuestionSet(source.evaluation_set(settings.num_prompts), scorer, settings.num_samples)
+        named = {}
+        for name, (source, scorer) in self._sets.items():
+            part = settings.sets[name]
+            questions = source.evaluation_set(part.num_prompts)
+            asked = QuestionSet(questions, scorer, part.num_samples or settings.num_samples)
+            named[name] = evaluate(policy, asked, self._spec, random.Random(f"{seed}/{name}").getrandbits(48))
+        return evaluate(policy, own, self._spec, seed), named
+
+    def close(self) -> None:
+        """End the processes that score."""
+        for _, scorer in (self._own, *self._sets.values()):
+            scorer.close()
+
+
+def evaluate(policy: Policy, questions: QuestionSet, spec: RunSpec, seed: int) -> Answers:
+    """Answer every question `num_samples` times, and once greedily where the spec asks for it.
 
     Args:
         seed: of the sampling; the same at every evaluation of a run, which steadies the curve.
     """
-    started = time.monotonic()
-    prompts = [policy.encode(example) for example in examples]
+    prompts = [policy.encode(example) for example in questions.examples]
 
     def answer(num_samples: int, temperature: float | None) -> list[list[Completion]]:
         return generate(
@@ -44,22 +87,37 @@ def evaluate(policy: Policy, verifier: Verifier, examples: list[Example], spec: 
             seed=seed,
         )
 
-    def right(example: Example, completions: list[Completion]) -> int:
-        texts = (policy.decode(completion.ids) for completion in completions)
-        return sum(score(verifier, example.prompt, text, example.answer) == 1 for text in texts)
-
-    settings = spec.evaluation
-    sampled = answer(settings.num_samples, settings.temperature)
-    correct = [right(example, group) for example, group in zip(examples, sampled, strict=True)]
+    sampled = answer(questions.num_samples, spec.evaluation.temperature)
+    scores = score_groups(policy, questions.scorer, questions.examples, sampled)
     greedy = None
-    if settings.greedy:
-        best = answer(1, None)
-        greedy = sum(right(example, group) for example, group in zip(examples, best, strict=True)) / len(examples)
-    lengths = [len(completion.ids) for group in sampled for completion in group]
-    return Evaluation(
-        accuracy=sum(correct) / len(lengths),
-        accuracy_greedy=greedy,
-        correct=correct,
-        mean_length=sum(lengths) / len(lengths),
-        seconds=time.monotonic() - started,
+    if spec.evaluation.greedy:
+        best = score_groups(policy, questions.scorer, questions.examples, answer(1, None))
+        greedy = sum(score.correct for [score] in best) / len(best)
+    return tally(
+        right=[[score.correct for score in group] for group in scores],
+        given=[[score.answer for score in group] for group in scores],
+        lengths=[len(completion.ids) for group in sampled for completion in group],
+        greedy=greedy,
     )
+
+
+def score_groups(
+    policy: Policy, scorer: Scorer, examples: list[Example], groups: list[list[Completion]]
+) -> list[list[Score]]:
+    """Score completions, group by group."""
+    scores = iter(
+        scorer.score(
+            [
+                Sample(
+                    example.prompt,
+                    policy.decode(completion.ids),
+                    example.answer,
+                    num_tokens=len(completion.ids),
+                    entry=example.entry,
+                )
+                for example, group in zip(examples, groups, strict=True)
+                for completion in group
+            ]
+        )
+    )
+    return [[next(scores) for _ in group] for group in groups]

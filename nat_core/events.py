@@ -8,11 +8,14 @@ Charts, tables and the glossary are built from `METRICS`: a new metric is one en
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+
+from nat_core.answers import Answers
 
 
 class Direction(StrEnum):
@@ -57,6 +60,20 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "eval/accuracy_greedy": _metric(
         "Greedy accuracy", "share", _H, Panel.LEARNING, "Greedy completions of held-out prompts whose answer is right."
+    ),
+    "eval/pass_at_k": _metric(
+        "Pass@k",
+        "share",
+        _H,
+        Panel.LEARNING,
+        "Held-out prompts with a right answer among their k sampled ones; k is evaluation.num_samples.",
+    ),
+    "eval/majority_at_k": _metric(
+        "Majority@k",
+        "share",
+        _H,
+        Panel.LEARNING,
+        "Held-out prompts whose most frequent answer of k sampled ones is right; k is evaluation.num_samples.",
     ),
     "reward": _metric("Reward", "reward", _H, Panel.LEARNING, "Mean reward of the step's completions."),
     "reward_std": _metric(
@@ -185,6 +202,26 @@ METRICS: dict[str, MetricInfo] = {
 }
 
 
+_OF_A_SET = re.compile(r"eval/([a-z0-9][a-z0-9_-]{0,39})/(\w+)")
+
+
+def metric_info(key: str) -> MetricInfo | None:
+    """What a metric means; of a named set of questions (`eval/<set>/accuracy`) what it means for the run's own."""
+    named = _OF_A_SET.fullmatch(key)
+    if named is None:
+        return METRICS.get(key)
+    info = METRICS.get(f"eval/{named[2]}")
+    return info and replace(info, label=f"{info.label}, {named[1]}")
+
+
+def evaluation_path(key: str) -> str | None:
+    """Where evaluation events hold a metric, as an SQLite JSON path; None for metrics of other events."""
+    if not key.startswith("eval/") or metric_info(key) is None:
+        return None
+    named = _OF_A_SET.fullmatch(key)
+    return f"$.{key[5:]}" if named is None else f'$.sets."{named[1]}".{named[2]}'
+
+
 class Event(BaseModel):
     """What every event carries."""
 
@@ -224,17 +261,19 @@ class SampleEvent(Event):
     answer: str = Field(description="The reference answer.")
 
 
-class EvaluationEvent(Event):
+class EvaluationEvent(Answers, Event):
     """Answers to the held-out prompts. `correct[i]` counts right samples of prompt i, of `num_samples`."""
 
     type: Literal["evaluation"] = "evaluation"
-    accuracy: float = Field(ge=0, le=1)
-    accuracy_greedy: float | None = Field(None, ge=0, le=1)
-    num_prompts: int = Field(ge=1)
-    num_samples: int = Field(ge=1)
-    correct: list[int]
-    mean_length: float
+    sets: dict[str, Answers] = Field(default={}, description="Answers to the further sets of questions, by name.")
     seconds: float
+
+    def metric_values(self) -> dict[str, float]:
+        """The metrics that it carries: `eval/accuracy`, and of a named set `eval/<set>/accuracy`."""
+        own = {f"eval/{part}": value for part, value in self.metrics().items()}
+        return own | {
+            f"eval/{name}/{part}": value for name, found in self.sets.items() for part, value in found.metrics().items()
+        }
 
 
 class CheckpointEvent(Event):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nat_core.data import open_source
+from nat_core.data import check_data
 from nat_core.errors import Fault, ModelError, SpecError
 from nat_core.spec import ExperimentSpec, ModelSpec, RunSpec
 
@@ -23,11 +23,14 @@ def check_run(spec: RunSpec) -> None:
     Raises:
         SpecError: a micro-batch is smaller than the longest completion may be.
         ModelError: the model's path is no directory with a config, and no hub id.
-        DataError: a data file is missing, empty or has a broken row.
+        DataError: a data file is missing, empty or has a broken row, or a hub id is none. Prompts are measured once
+            there is a tokenizer, by the trainer before its first step.
     """
     check_microbatch(spec)
     check_model(spec.model)
-    open_source(spec.data, spec.evaluation.num_prompts)
+    check_data(spec.data, spec.evaluation.num_prompts)
+    for name, part in spec.evaluation.sets.items():
+        check_data(part.data, part.num_prompts, f"evaluation.sets.{name}.data", questions=True)
 
 
 def check_experiment(spec: ExperimentSpec) -> None:

@@ -18,7 +18,7 @@ from nat_core.attention import varlen_serves
 from nat_core.batch import CompletionBatch
 from nat_core.data import Example, open_source
 from nat_core.errors import DiskError, Fault, NatlabError, SpecError
-from nat_core.evaluate import evaluate
+from nat_core.evaluate import Evaluator, score_groups
 from nat_core.events import EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
 from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
@@ -26,7 +26,7 @@ from nat_core.optim import build_optimizer, build_schedule
 from nat_core.out_of_memory import is_out_of_memory
 from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
-from nat_core.reward import build_verifier, score
+from nat_core.reward import Scorer
 from nat_core.rollout.completion import Completion
 from nat_core.rollout.hf import generate, waits_for_the_longest
 from nat_core.saving import Saver
@@ -81,6 +81,7 @@ class Trainer:
         self.reporter = Reporter(run_dir / "events.jsonl", sink)
         self.interrupt = Interrupt(should_stop, self.reporter.touch)
         self.evaluation_due = True
+        self._closing = contextlib.ExitStack()
 
     def train(self) -> TrainResult:
         """Run to the end, to a stop or to a failure, each reported as the last event."""
@@ -95,6 +96,7 @@ class Trainer:
                 raise
             result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
         finally:
+            self._closing.close()
             self.reporter.close()
         return result
 
@@ -138,10 +140,13 @@ class Trainer:
         if spec.resources.num_threads is not None:
             torch.set_num_threads(spec.resources.num_threads)
         self.source = open_source(spec.data, spec.evaluation.num_prompts)
-        self.questions = self.source.evaluation_set(spec.evaluation.num_prompts)
-        self.verifier = build_verifier(spec.reward)
+        self.scorer = Scorer(spec.reward, self._warn)
+        self.evaluator = Evaluator(spec, self.source, self.scorer, self._warn)
+        self._closing.callback(self.evaluator.close)
         torch.manual_seed(spec.seed)
         self.policy = load_policy(spec.model, spec.resources)
+        for source in (self.source, *self.evaluator.sources):
+            source.limit_prompts(lambda example: len(self.policy.encode(example)), spec.rollout.max_prompt_length)
         self.reference = self.policy.frozen_copy() if spec.objective.beta > 0 else None
         self.optimizer = build_optimizer(self.policy.parameters, spec.optim)
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
@@ -171,6 +176,9 @@ class Trainer:
         waits = waits_for_the_longest(self.policy)
         how = f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
         self.reporter.emit(LogEvent, message=f"rollouts: {how}")
+        for source in (self.source, *self.evaluator.sources):
+            for note in source.notes:
+                self._warn(note)
         if start:
             self.reporter.emit(LogEvent, message=f"went on from the checkpoint of step {start}")
 
@@ -198,10 +206,7 @@ class Trainer:
             seed=stream_seed(self.spec.seed, "rollout", step),
         )
         scores = torch.tensor(
-            [
-                [score(self.verifier, example.prompt, self.policy.decode(c.ids), example.answer) for c in group]
-                for example, group in zip(examples, groups, strict=True)
-            ]
+            [[score.reward for score in group] for group in score_groups(self.policy, self.scorer, examples, groups)]
         )
         lengths = torch.tensor([[len(completion.ids) for completion in group] for group in groups])
         rewards = scores - overlong_penalty(lengths, spec.max_completion_length, self.spec.objective)
@@ -242,7 +247,7 @@ class Trainer:
             on_step=on_step,
         )
         for warning in (entry.warning for entry in stats if entry.warning):
-            self.reporter.emit(LogEvent, level="warning", message=warning)
+            self._warn(warning)
         return stats
 
     def _probe(self, rollout: Rollout, step: int) -> dict[str, float]:
@@ -294,20 +299,13 @@ class Trainer:
 
     def _evaluate(self) -> None:
         self.evaluation_due = True
-        found = evaluate(
-            self.policy, self.verifier, self.questions, self.spec, stream_seed(self.spec.seed, "evaluation")
-        )
-        self.reporter.emit(
-            EvaluationEvent,
-            accuracy=found.accuracy,
-            accuracy_greedy=found.accuracy_greedy,
-            num_prompts=len(self.questions),
-            num_samples=self.spec.evaluation.num_samples,
-            correct=found.correct,
-            mean_length=found.mean_length,
-            seconds=found.seconds,
-        )
+        started = time.monotonic()
+        own, named = self.evaluator.evaluate(self.policy, stream_seed(self.spec.seed, "evaluation"))
+        self.reporter.emit(EvaluationEvent, **own.model_dump(), sets=named, seconds=time.monotonic() - started)
         self.evaluation_due = False
+
+    def _warn(self, message: str) -> None:
+        self.reporter.emit(LogEvent, level="warning", message=message)
 
     def _show_samples(self, rollout: Rollout, stats: UpdateStats) -> None:
         """Log some live completions with what the budget did to them."""

@@ -17,6 +17,7 @@ from nat_core.events import (
     LogEvent,
     MetricsEvent,
     StateEvent,
+    evaluation_path,
     parse_event,
 )
 from nat_core.records import RunState
@@ -33,13 +34,6 @@ _INSERT = (
     "INSERT INTO event (run_id, attempt, seq, type, step, time, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT DO NOTHING"
 )
-
-EVALUATION_KEYS = {
-    "eval/accuracy": "$.accuracy",
-    "eval/accuracy_greedy": "$.accuracy_greedy",
-    "eval/mean_length": "$.mean_length",
-}
-"""Metrics that evaluation events carry, and where."""
 
 
 def store_events(
@@ -113,10 +107,9 @@ def _fill(session: Session, run: RunRow, attempt: int, events: Iterable[AnyEvent
 def values_of(event: AnyEvent) -> dict[str, float | None]:
     """The metrics that an event carries."""
     if isinstance(event, MetricsEvent):
-        return {key: value for key, value in event.values.items() if key not in EVALUATION_KEYS}
+        return {key: value for key, value in event.values.items() if evaluation_path(key) is None}
     if isinstance(event, EvaluationEvent):
-        greedy = {} if event.accuracy_greedy is None else {"eval/accuracy_greedy": event.accuracy_greedy}
-        return {"eval/accuracy": event.accuracy, **greedy, "eval/mean_length": event.mean_length}
+        return dict(event.metric_values())
     return {}
 
 

@@ -35,12 +35,19 @@ def check_roots(spec: ExperimentSpec, roots: Sequence[Path]) -> None:
 
 def _paths(run: RunSpec) -> Iterator[tuple[str, str]]:
     """(field, path) of everything in a run's spec that names a file or a folder."""
-    if not _NO_FOLDER.fullmatch(run.model.path) or Path(run.model.path).is_dir():
+    if not _is_hub_id(run.model.path):
         yield "model.path", run.model.path
-    for name in ("path", "evaluation_path"):
-        path = getattr(run.data, name, None)
-        if path is not None:
-            yield f"data.{name}", path
+    sets = {f"evaluation.sets.{name}.data": part.data for name, part in run.evaluation.sets.items()}
+    for section, data in {"data": run.data, **sets}.items():
+        for name in ("path", "evaluation_path"):
+            path = getattr(data, name, None)
+            on_the_hub = data.type == "huggingface" and path is not None and _is_hub_id(path)
+            if path is not None and not on_the_hub:
+                yield f"{section}.{name}", path
+
+
+def _is_hub_id(path: str) -> bool:
+    return _NO_FOLDER.fullmatch(path) is not None and not Path(path).is_dir()
 
 
 def _is_within(path: str, roots: Sequence[Path]) -> bool:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import text
 from sqlmodel import Session
 
-from nat_core.events import METRICS
+from nat_core.events import evaluation_path, metric_info
 from nat_core.records import MetricSeries
 from server import attempts, rollup
 from server.attempts import COUNTS
 from server.errors import BadQueryError
-from server.event_log import EVALUATION_KEYS
 from server.tables import AttemptRow, RunRow
 
 Point = tuple[int, float | None]
@@ -34,7 +33,7 @@ def metric_series(
 ) -> list[MetricSeries]:
     """One series for each run and key that has values; `since` leaves out steps up to and including it."""
     for key in keys:
-        if key not in METRICS:
+        if metric_info(key) is None:
             raise BadQueryError(f"keys holds {key[:80]!r}, which is no metric; choose from nat_core.events.METRICS")
     if x not in X_AXES:
         raise BadQueryError(f"x is {x[:80]!r}, but it is one of {', '.join(X_AXES)}; choose one")
@@ -116,7 +115,7 @@ def _rolled_up(
 ) -> list[Point] | None:
     """The points after a step from buckets; None where the line is short enough to be read event by event."""
     size = None if max_points is None else rollup.size_for(run.step - max(0, after), max_points)
-    if size is None or key in EVALUATION_KEYS:
+    if size is None or evaluation_path(key) is not None:
         return None
     points: list[Point] = []
     for attempt in tries:
@@ -134,8 +133,8 @@ def _points(
     session: Session, run_id: str, key: str, attempt: int | None = None, after: int = -1, upto: int = 2**60
 ) -> list[Point]:
     """(step, value) in order, every step once; null where the value was not finite. Of one attempt if it is given."""
-    path = EVALUATION_KEYS.get(key, f'$.values."{key}"')
-    kind = "evaluation" if key in EVALUATION_KEYS else "metrics"
+    evaluated = evaluation_path(key)
+    path, kind = (evaluated, "evaluation") if evaluated else (f'$.values."{key}"', "metrics")
     missing = "json_type(body, :path) IS NOT NULL" if kind == "metrics" else "json_extract(body, :path) IS NOT NULL"
     query = text(
         f"SELECT event.step, json_extract(body, :path) FROM event {COUNTS} "

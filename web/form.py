@@ -41,6 +41,7 @@ MAIN = (
 )
 DATA_TYPES = {"demo_arithmetic": "Built-in arithmetic", "jsonl": "JSON-lines file"}
 _NEVER = ("/base/data", "/base/budget", "/base/seed")  # drawn apart, or set by the experiment
+_NO_LEAF = ("object", "array")  # what has parts of its own is written in the YAML file
 _KINDS = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "string"}
 
 
@@ -140,11 +141,15 @@ def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[F
     sections = []
     base = _deref(_schema()["properties"]["base"])
     for name, part in base["properties"].items():
-        section = _deref(part)
         pointer = f"/base/{name}"
+        section = _section(pointer, part, document)
         if pointer in _NEVER or "properties" not in section:
             continue
-        leaves = [f"{pointer}/{leaf}" for leaf, schema in section["properties"].items() if "const" not in schema]
+        leaves = [
+            f"{pointer}/{leaf}"
+            for leaf, schema in section["properties"].items()
+            if "const" not in schema and schema.get("type") not in _NO_LEAF
+        ]
         fields = [_field(leaf, document) for leaf in leaves if leaf not in MAIN]
         if fields:
             sections.append((name.capitalize(), str(section.get("description", "")), fields))
@@ -152,12 +157,23 @@ def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[F
     return [*sections, ("Experiment", "", own)]
 
 
+def _section(pointer: str, schema: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's schema; of one that comes in several types, that of the type the document has."""
+    section = _deref(schema)
+    if "discriminator" not in section or pointer in _NEVER:
+        return section
+    return _union(pointer)[document["base"][pointer.rsplit("/", 1)[1]]["type"]]
+
+
 def _field(pointer: str, document: Mapping[str, Any]) -> Field:
     value: Any = document
     schema: Any = _schema()
     for part in pointer.split("/")[1:]:
+        schema = _deref(schema)
+        if "discriminator" in schema:
+            schema = _deref({"$ref": schema["discriminator"]["mapping"][value["type"]]})
         value = value[part]
-        schema = _deref(schema)["properties"][part]
+        schema = schema["properties"][part]
     return _make_field(pointer, schema, value)
 
 

@@ -7,18 +7,16 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nat_core.spec.budget import BudgetSpec, FullBudget, RpcBudget, TruncateBudget, UrsBudget
+from nat_core.spec.data import DataSpec, DemoArithmetic
 from nat_core.spec.objective import ObjectiveSpec, check_sequence_level
+from nat_core.spec.reward import ExactMatch, RewardSpec, check_knows_data, with_type
 from nat_core.spec.section import Section
 from nat_core.spec.sections import (
     CheckpointSpec,
-    DataSpec,
-    DemoArithmetic,
     EvaluationSpec,
-    ExactMatch,
     ModelSpec,
     OptimSpec,
     ResourcesSpec,
-    RewardSpec,
     RolloutSpec,
 )
 
@@ -39,6 +37,18 @@ class RunSpec(Section):
     seed: int = Field(0, ge=0, lt=2**31, description="Seeds weights, prompt order, sampling and selection.")
     steps: int = Field(60, ge=1, le=10_000_000, description="Rollout batches to train on.")
 
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _typed(cls, reward: Any) -> Any:
+        return with_type(reward)
+
+    @field_validator("reward")
+    @classmethod
+    def _knows_the_data(cls, reward: RewardSpec, info: ValidationInfo) -> RewardSpec:
+        if "data" in info.data:
+            check_knows_data(reward, info.data["data"].type)
+        return reward
+
     @field_validator("objective")
     @classmethod
     def _buffer_fits(cls, objective: ObjectiveSpec, info: ValidationInfo) -> ObjectiveSpec:
@@ -49,6 +59,15 @@ class RunSpec(Section):
                 f"{rollout.max_completion_length}; lower it"
             )
         return objective
+
+    @field_validator("evaluation")
+    @classmethod
+    def _rewards_know_their_sets(cls, evaluation: EvaluationSpec, info: ValidationInfo) -> EvaluationSpec:
+        for name, part in evaluation.sets.items():
+            reward = part.reward or info.data.get("reward")
+            if reward is not None:
+                check_knows_data(reward, part.data.type, f"evaluation.sets.{name}.reward")
+        return evaluation
 
     @field_validator("budget")
     @classmethod

@@ -1,13 +1,16 @@
-"""The sections of a run's spec, budget and objective aside. Field names follow TRL's `GRPOConfig` where it has one."""
+"""The sections of a run's spec; data, reward, objective and budget have files of their own.
+
+Field names follow TRL's `GRPOConfig` where it has one.
+"""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from nat_core.errors import register_union_tags
+from nat_core.spec.data import DataSpec
+from nat_core.spec.reward import RewardSpec, with_type
 from nat_core.spec.section import Section
 
 # --- model ----------------------------------------------------------------------------------------
@@ -50,90 +53,6 @@ class ModelSpec(Section):
         return self
 
 
-# --- data -----------------------------------------------------------------------------------------
-
-
-class DemoArithmetic(Section):
-    """Chained one-digit arithmetic mod 10, written out step by step; made on the fly from the seed."""
-
-    type: Literal["demo_arithmetic"] = "demo_arithmetic"
-    min_operations: int = Field(9, ge=1, le=32, description="Fewest operations in a chain.")
-    max_operations: int = Field(12, ge=1, le=32, description="Most operations in a chain.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DemoArithmetic:
-        if self.min_operations > self.max_operations:
-            raise ValueError(
-                f"data.min_operations is {self.min_operations}, above data.max_operations "
-                f"{self.max_operations}; lower it or raise the other"
-            )
-        return self
-
-
-class JsonlData(Section):
-    """Prompts and answers from JSON-lines files."""
-
-    type: Literal["jsonl"] = "jsonl"
-    path: str = Field(
-        min_length=1, max_length=1000, description="Training rows, one JSON object a line; `~` is the home folder."
-    )
-    evaluation_path: str | None = Field(
-        None, max_length=1000, description="Rows to evaluate on; without it the last rows of `path` are held out."
-    )
-    prompt_field: str = Field("question", min_length=1, max_length=100, description="Key of the prompt in a row.")
-    answer_field: str = Field("answer", min_length=1, max_length=100, description="Key of the answer in a row.")
-    prompt_template: str = Field(
-        "{prompt}", max_length=20_000, description="Text sent to the model; `{prompt}` stands for the row's prompt."
-    )
-    max_rows: int | None = Field(None, ge=1, description="Use only the first so many rows of `path`.")
-
-    @field_validator("prompt_template")
-    @classmethod
-    def _template_has_prompt(cls, template: str) -> str:
-        if "{prompt}" not in template:
-            raise ValueError(
-                f"data.prompt_template is {template[:80]!r}, which lacks {{prompt}}; put it where the prompt belongs"
-            )
-        return template
-
-
-DataSpec = Annotated[DemoArithmetic | JsonlData, Field(discriminator="type")]
-
-
-# --- reward ---------------------------------------------------------------------------------------
-
-
-class ExactMatch(Section):
-    """1 if the completion's final answer equals the reference's, else 0."""
-
-    type: Literal["exact_match"] = "exact_match"
-    answer_pattern: str = Field(
-        r"####\s*([^#\n]+)",
-        min_length=1,
-        max_length=500,
-        description="Regular expression whose first group is the answer; the last match in the text counts. "
-        "Applied to the completion, and to the reference where it matches there.",
-    )
-
-    @field_validator("answer_pattern")
-    @classmethod
-    def _compiles_with_a_group(cls, pattern: str) -> str:
-        try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
-            raise ValueError(
-                f"reward.answer_pattern is {pattern!r}, which is no regular expression ({error}); correct it"
-            ) from None
-        if groups < 1:
-            raise ValueError(
-                f"reward.answer_pattern is {pattern!r}, which has no group; put the answer's part in parentheses"
-            )
-        return pattern
-
-
-RewardSpec = ExactMatch
-
-
 # --- rollout --------------------------------------------------------------------------------------
 
 
@@ -148,7 +67,8 @@ class RolloutSpec(Section):
         2048,
         ge=1,
         le=131_072,
-        description="Longest prompt, in tokens; a longer one ends the run with an error that names it.",
+        description="Longest prompt, in tokens; all are measured before training, and `data.on_bad_row` says what "
+        "a longer one does.",
     )
     temperature: float = Field(1.0, gt=0, le=10, description="Sampling temperature; log-probabilities use it too.")
     max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one call.")
@@ -171,6 +91,25 @@ class OptimSpec(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="Clip the gradient to this global norm.")
 
 
+SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
+class QuestionSetSpec(Section):
+    """A further set of questions; those that its data hold out, or all of its rows where they hold out none."""
+
+    data: DataSpec = Field(description="Where the questions come from.")
+    reward: RewardSpec | None = Field(None, description="What says that an answer is right; not set: the run's reward.")
+    num_prompts: int = Field(128, ge=1, le=100_000, description="The first so many questions.")
+    num_samples: int | None = Field(
+        None, ge=1, le=1024, description="Sampled completions per prompt; not set: as for the run's own questions."
+    )
+
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _typed(cls, reward: Any) -> Any:
+        return with_type(reward)
+
+
 class EvaluationSpec(Section):
     """How accuracy is measured: before training, every few steps, and at the end."""
 
@@ -179,6 +118,12 @@ class EvaluationSpec(Section):
     num_samples: int = Field(4, ge=1, le=1024, description="Sampled completions per prompt.")
     greedy: bool = Field(True, description="Also score one greedy completion per prompt.")
     temperature: float = Field(1.0, gt=0, le=10, description="Temperature of the sampled completions.")
+    sets: dict[SetName, QuestionSetSpec] = Field(
+        default={},
+        max_length=32,
+        description="Further sets of questions by name (small letters, digits, `-`, `_`), answered whenever the run's "
+        "own are.",
+    )
     gradient_probe_every: int = Field(
         0,
         ge=0,
@@ -238,6 +183,3 @@ class ResourcesSpec(Section):
         if self.device == "cuda" and self.gpus == 0:
             raise ValueError("resources.gpus is 0, but resources.device is cuda; set one of them to fit")
         return self
-
-
-register_union_tags(("demo_arithmetic", "jsonl"))

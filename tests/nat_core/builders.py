@@ -95,6 +95,10 @@ needs_whole_gsm8k = pytest.mark.skipif(
     not (WHOLE_SETS / "gsm8k" / "train.jsonl").is_file(),
     reason=f"whole GSM8K missing: put train.jsonl and test.jsonl into {WHOLE_SETS}/gsm8k or set NATLAB_DATA_DIR",
 )
+needs_whole_math = pytest.mark.skipif(
+    not (WHOLE_SETS / "math500" / "test.jsonl").is_file(),
+    reason=f"whole MATH-500 missing: put test.jsonl into {WHOLE_SETS}/math500 or set NATLAB_DATA_DIR",
+)
 
 
 def run_spec(**sections: object) -> RunSpec:

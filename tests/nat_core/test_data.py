@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nat_core.data import Example, open_source, read_jsonl
+from nat_core.data import Example, open_source, read_file
 from nat_core.demo.task import Chain, random_chain
 from nat_core.errors import DataError
 from nat_core.spec import DemoArithmetic, JsonlData
@@ -45,7 +45,7 @@ def test_held_out_rows_are_not_trained_on(tmp_path: Path) -> None:
 def test_template_and_fields_shape_the_prompt(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", {"problem": "2+2 {x}", "solution": 4})
     spec = JsonlData(path=path, prompt_field="problem", answer_field="solution", prompt_template="Q: {prompt}\nA:")
-    assert read_jsonl(spec, path, "path", None) == [Example("Q: 2+2 {x}\nA:", "4")]
+    assert read_file(spec, path, "path", None).rows == [Example("Q: 2+2 {x}\nA:", "4")]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_template_and_fields_shape_the_prompt(tmp_path: Path) -> None:
         ([{"question": "  ", "answer": "a"}], r"line 1 has no text under 'question'"),
         (["[" * 100_000], r"line 1 is not valid JSON \(nested too deeply\)"),
         (['{"question": ' + "9" * 5000 + "}"], r"line 1 is not valid JSON"),
+        ([row(0), '{"question": "q\\ud800", "answer": "a"}'], r"line 2 holds characters under 'question'.*Unicode"),
         ([""], r"holds no rows"),
     ],
 )
@@ -90,11 +91,11 @@ def test_one_row_cannot_be_split(tmp_path: Path) -> None:
 
 def test_max_rows_reads_no_further(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", row(0), row(1), "broken")
-    assert len(read_jsonl(JsonlData(path=path), path, "path", 2)) == 2
+    assert len(read_file(JsonlData(path=path), path, "path", 2).rows) == 2
 
 
 def test_our_gsm8k_rows_read_like_the_real_ones() -> None:
-    examples = read_jsonl(JsonlData(path=str(OUR_ROWS)), str(OUR_ROWS), "path", None)
+    examples = read_file(JsonlData(path=str(OUR_ROWS)), str(OUR_ROWS), "path", None).rows
     assert len(examples) >= 8 and all("####" in example.answer for example in examples)
 
 
@@ -102,7 +103,7 @@ def test_our_gsm8k_rows_read_like_the_real_ones() -> None:
 def test_whole_gsm8k_reads() -> None:
     train, test = (str(WHOLE_SETS / "gsm8k" / name) for name in ("train.jsonl", "test.jsonl"))
     source = open_source(JsonlData(path=train, evaluation_path=test), 100)
-    assert len(read_jsonl(JsonlData(path=train), train, "path", None)) == 7473
+    assert len(read_file(JsonlData(path=train), train, "path", None).rows) == 7473
     assert len(source.evaluation_set(2000)) == 1319
 
 

@@ -76,3 +76,25 @@ def test_a_broken_data_line_ends_before_torch_loads(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and "rows.jsonl, line 2 is not valid JSON" in errors
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_custom_reward_runs_only_where_the_command_line_allows_it(tmp_path: Path) -> None:
+    (tmp_path / "our_rewards.py").write_text(
+        "def shorter(*, prompt, completion, answer):\n    return -len(completion)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    changes = {"steps": 1, "reward": {"type": "custom", "function": "our_rewards:shorter"}}
+    for allowed, status in (([], 1), (["--allow-reward", "our_rewards"], 0)):
+        folder = tmp_path / f"status-{status}"
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", path)
+            process = start(folder, *allowed, **changes)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == status, errors
+        event = last_event(folder)
+        assert isinstance(event, StateEvent) and event.reason == (None if status == 0 else "bad_spec")
+    assert "NATLAB_ALLOWED_REWARDS allows none" in str(
+        parse_event((tmp_path / "status-1" / "run" / "events.jsonl").read_text().splitlines()[-1])
+    )

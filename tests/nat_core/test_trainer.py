@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,18 +14,21 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from transformers import PreTrainedTokenizerFast
 
-import nat_core.trainer as trainer_module
 from nat_core.checkpoint import list_checkpoints, verify_checkpoint
+from nat_core.demo.task import random_chain
 from nat_core.errors import CheckpointError
 from nat_core.events import (
     AnyEvent,
     CheckpointEvent,
     EvaluationEvent,
+    LogEvent,
     MetricsEvent,
     SampleEvent,
     StateEvent,
     parse_event,
 )
+from nat_core.reward.sample import Sample, Verdict
+from nat_core.reward.table import VERIFIERS, Kind
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
 from nat_core.trainer import Trainer, TrainResult, stream_seed
@@ -165,10 +170,10 @@ def test_kl_and_several_iterations_train(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> float:
+    def broken(_: Sample) -> Verdict:
         raise ZeroDivisionError("no units")
 
-    monkeypatch.setattr(trainer_module, "build_verifier", lambda _: broken)
+    monkeypatch.setitem(VERIFIERS, "exact_match", Kind(lambda _: broken))
     result, events = train(demo_spec(), tmp_path)
     assert result.outcome == "failed" and result.reason == "reward" and "ZeroDivisionError" in str(result.message)
     assert isinstance(events[-1], StateEvent) and events[-1].reason == "reward"
@@ -176,8 +181,71 @@ def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch
 
 def test_a_prompt_over_the_limit_is_a_clear_error(tmp_path: Path) -> None:
     spec = demo_spec(rollout={"num_prompts": 1, "num_generations": 2, "max_prompt_length": 2})
-    result, _ = train(spec, tmp_path)
+    result, events = train(spec, tmp_path)
     assert result.reason == "bad_spec" and "rollout.max_prompt_length is 2" in str(result.message)
+    assert result.steps == 0 and not any(isinstance(event, EvaluationEvent) for event in events)
+
+
+def demo_rows(path: Path, *lengths: int) -> str:
+    """A file of demo prompts with so many operations each."""
+    chains = [random_chain(random.Random(i), n, n) for i, n in enumerate(lengths)]
+    path.write_text("".join(json.dumps({"question": c.prompt, "answer": c.answer}) + "\n" for c in chains))
+    return str(path)
+
+
+def test_a_long_row_ends_the_run_before_its_first_step_or_is_skipped_and_told(tmp_path: Path) -> None:
+    data = {"type": "jsonl", "path": demo_rows(tmp_path / "rows.jsonl", 2, 1, 9, 2, 1, 2, 1, 2)}
+    rollout = {"num_prompts": 4, "num_generations": 2, "max_completion_length": 8, "max_prompt_length": 12}
+    spec = demo_spec(data=data, rollout=rollout, evaluation={"num_prompts": 2, "num_samples": 1, "every": 0}, steps=1)
+    result, events = train(spec, tmp_path / "fail")
+    assert result.reason == "data" and "line 3 has a prompt of 29 tokens" in str(result.message), result
+    assert not any(isinstance(event, EvaluationEvent | MetricsEvent) for event in events)
+    skipping = spec.model_copy(update={"data": spec.data.model_copy(update={"on_bad_row": "skip"})})
+    result, events = train(skipping, tmp_path / "skip")
+    assert result.outcome == "succeeded", result.message
+    told = [event.message for event in events if isinstance(event, LogEvent) and event.level == "warning"]
+    assert any("1 rows were skipped" in message and "line 3" in message for message in told), told
+
+
+def test_named_sets_are_answered_too_and_change_nothing_else(tmp_path: Path) -> None:
+    easy = {"type": "demo_arithmetic", "min_operations": 1, "max_operations": 1}
+    letters = {"type": "format", "pattern": "#"}
+    sets = {
+        "easy": {"data": easy, "num_prompts": 5, "num_samples": 3},
+        "rows": {"data": {"type": "jsonl", "path": demo_rows(tmp_path / "rows.jsonl", 1, 2)}, "reward": letters},
+    }
+    _, plain = train(demo_spec(steps=2), tmp_path / "plain")
+    evaluation = {"num_prompts": 4, "num_samples": 2, "every": 0, "sets": sets}
+    _, asked = train(demo_spec(steps=2, evaluation=evaluation), tmp_path / "asked")
+
+    def evaluations(events: list[AnyEvent]) -> list[EvaluationEvent]:
+        return [event for event in events if isinstance(event, EvaluationEvent)]
+
+    def losses(events: list[AnyEvent]) -> list[float | None]:
+        return [event.values["loss"] for event in events if isinstance(event, MetricsEvent)]
+
+    assert losses(plain) == losses(asked)
+    assert [e.correct for e in evaluations(plain)] == [e.correct for e in evaluations(asked)]
+    for event in evaluations(asked):
+        assert set(event.sets) == {"easy", "rows"} and evaluations(plain)[0].sets == {}
+        assert (event.sets["easy"].num_prompts, event.sets["easy"].num_samples) == (5, 3)
+        assert (event.sets["rows"].num_prompts, event.sets["rows"].num_samples) == (2, 2)
+        assert event.sets["easy"].majority_at_k is not None and event.sets["rows"].majority_at_k is None
+        assert event.accuracy_low is not None and event.accuracy_low <= event.accuracy <= event.accuracy_high  # type: ignore[operator]
+        assert event.pass_at_k is not None and event.pass_at_k >= event.accuracy == event.pass_at[1]
+
+
+def test_rewards_scored_in_other_processes_train_as_the_same_ones_scored_here(tmp_path: Path) -> None:
+    _, here = train(demo_spec(steps=2), tmp_path / "here")
+    reward = {"type": "sum", "parts": [{"reward": {"type": "math_verify"}}]}
+    _, apart = train(demo_spec(steps=2, reward=reward), tmp_path / "apart")
+
+    def numbers(events: list[AnyEvent]) -> list[tuple[float | None, float | None]]:
+        return [(e.values["reward"], e.values["loss"]) for e in events if isinstance(e, MetricsEvent)]
+
+    assert numbers(here) == numbers(apart)
+    scoring = [child for child in psutil.Process().children() if "nat_core.reward.worker" in " ".join(child.cmdline())]
+    assert not scoring
 
 
 def test_checkpoints_are_pruned_and_damage_is_found(tmp_path: Path) -> None:

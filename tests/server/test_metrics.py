@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from nat_core.answers import Answers
 from server.ingest import Batch, store_batches
 from server.series import running_sum, thin
 from tests.server.conftest import Api
@@ -42,6 +43,26 @@ def test_series_stand_against_the_step(api: Api, trained: str) -> None:
     ]
     newer = api.call("GET", f"/runs/{trained}/metrics", params={"keys": "reward", "since": 2})
     assert [(one["x"], one["y"]) for one in newer] == [([3], [0.3])]
+
+
+def test_a_named_set_s_metrics_are_served_like_the_run_s_own(api: Api, app: FastAPI) -> None:
+    run_id = api.one_run()
+    api.claim(run_id)
+    answers = Answers(accuracy=0.25, pass_at_k=0.5, num_prompts=2, num_samples=2, correct=[1, 0], mean_length=3.0)
+    events = [
+        evaluation(seq, step, [1, 3]).model_copy(update={"sets": {"aime-24": answers}})
+        for seq, step in ((1, 0), (2, 5))
+    ]
+    store_batches(app.state.store, [Batch(run_id, 1, events)])
+    keys = "eval/accuracy,eval/aime-24/accuracy,eval/aime-24/pass_at_k,eval/gone/accuracy"
+    series = api.call("GET", f"/runs/{run_id}/metrics", params={"keys": keys})
+    assert [(one["key"], one["x"], one["y"]) for one in series] == [
+        ("eval/accuracy", [0, 5], [0.5, 0.5]),
+        ("eval/aime-24/accuracy", [0, 5], [0.25, 0.25]),
+        ("eval/aime-24/pass_at_k", [0, 5], [0.5, 0.5]),
+    ]
+    latest = api.call("GET", f"/runs/{run_id}")["latest"]
+    assert latest["eval/aime-24/mean_length"] == 3.0 and latest["eval/accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,20 @@ def test_a_file_outside_is_refused_in_the_same_words_whether_it_is_there(
     assert row_counts(client.app)["experiment"] == 0  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("field", ["model.path", "data.evaluation_path"])
+@pytest.mark.parametrize(
+    "field",
+    ["model.path", "data.evaluation_path", "data.path", "evaluation.sets.x.data.path", "evaluation.sets.y.data.path"],
+)
 def test_models_and_evaluation_files_are_looked_at_too(client: TestClient, tmp_path: Path, field: str) -> None:
     data = {"type": "jsonl", "path": str(tmp_path / "data" / "rows.jsonl")}
     base = {
         "model.path": {"model": {"path": str(tmp_path / "elsewhere")}},
         "data.evaluation_path": {"data": {**data, "evaluation_path": "/etc/passwd"}},
+        "data.path": {"data": {"type": "huggingface", "path": str(tmp_path / "elsewhere")}},
+        "evaluation.sets.x.data.path": {
+            "evaluation": {"sets": {"x": {"data": {"type": "csv", "path": "/etc/passwd"}}}}
+        },
+        "evaluation.sets.y.data.path": {"evaluation": {"sets": {"y": {"data": {"type": "gsm8k", "path": "/etc"}}}}},
     }[field]
     answer = launch(client, **base)
     assert answer.status_code == 422
@@ -76,6 +84,8 @@ def test_models_and_evaluation_files_are_looked_at_too(client: TestClient, tmp_p
 def test_the_demo_and_hub_ids_are_no_paths(client: TestClient) -> None:
     assert launch(client).status_code == 201
     assert launch(client, "/plan", model={"path": "Qwen/Qwen3-0.6B"}).status_code == 200
+    assert launch(client, "/plan", data={"type": "huggingface", "path": "openai/gsm8k"}).status_code == 200
+    assert launch(client, "/plan", data={"type": "gsm8k"}).status_code == 200
 
 
 def test_roots_come_from_the_environment_and_are_few_without_it(
