@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from nat_core.cost import ModelShape, StepPlan, plan_step
+from nat_core.cost import ModelShape, Rates, StepPlan, plan_step
+from nat_core.errors import NatlabError
 from nat_core.preflight import DEMO_MODEL
 from nat_core.spec import BudgetSpec, FullBudget, RunSpec
 
@@ -36,8 +39,26 @@ def assumptions(spec: RunSpec, prompt: int | None, mean_length: int | None, memo
     )
 
 
-def plans(spec: RunSpec, budgets: list[BudgetSpec], assumed: Assumptions) -> list[tuple[str, StepPlan]]:
-    """One plan a budget, `full` first."""
+def measured_rates(spec: RunSpec) -> Rates:
+    """This machine's rates for the spec's model, measured in a process that has torch.
+
+    Raises:
+        NatlabError: that process failed.
+    """
+    command = [sys.executable, "-m", "nat_core.measure", spec.model.path, "--dtype", spec.model.dtype]
+    command += ["--gradient-checkpointing"] if spec.model.gradient_checkpointing else []
+    command += ["--device", spec.resources.device] if spec.resources.device != "auto" else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise NatlabError(f"measuring this machine failed ({why}); is natlab[trainer] installed here?")
+    return Rates(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def plans(
+    spec: RunSpec, budgets: list[BudgetSpec], assumed: Assumptions, rates: Rates | None = None
+) -> list[tuple[str, StepPlan]]:
+    """One plan a budget, `full` first; with seconds where rates are given."""
     path = _DEMO if spec.model.path == DEMO_MODEL else Path(spec.model.path).expanduser()
     shape = ModelShape.read(path)
     count = spec.rollout.num_prompts * spec.rollout.num_generations
@@ -45,7 +66,7 @@ def plans(spec: RunSpec, budgets: list[BudgetSpec], assumed: Assumptions) -> lis
     lengths = [min(longest, max(1, round(mean * (0.25 + 1.5 * (i + 0.5) / count)))) for i in range(count)]
     chosen: list[BudgetSpec] = [FullBudget(), *(b for b in budgets if b.selector != "full")]
     return [
-        (b.label, plan_step(spec.model_copy(update={"budget": b}), shape, assumed.prompt_tokens, lengths))
+        (b.label, plan_step(spec.model_copy(update={"budget": b}), shape, assumed.prompt_tokens, lengths, rates))
         for b in chosen
     ]
 
@@ -63,6 +84,7 @@ def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions) -> dict[str
                 "tokens_trunk": plan.tokens_trunk,
                 "flops": plan.flops,
                 "flops_share": plan.flops / full.flops,
+                "seconds": plan.seconds,
                 "num_microbatches": plan.num_microbatches,
                 "largest_microbatch": plan.largest_microbatch,
                 "memory_gib": plan.memory_gib,
@@ -77,13 +99,16 @@ def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions) -> dict[str
 def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console) -> None:
     """Print the table, and a warning for what won't fit."""
     full = found[0][1]
-    table = Table("budget", "tokens trained on", "update FLOPs", "of full", "micro-batches", "memory, GiB", box=None)
+    timed = full.seconds is not None
+    columns = ["budget", "tokens trained on", "update FLOPs", "of full", *(["seconds"] if timed else [])]
+    table = Table(*columns, "micro-batches", "memory, GiB", box=None)
     for label, plan in found:
         table.add_row(
             label,
             f"{plan.tokens_selected:,.0f} of {plan.tokens_generated:,}",
             f"{plan.flops / 1e12:,.3g} T",
             f"{plan.flops / full.flops:.0%}",
+            *([f"{plan.seconds:.3g}"] if plan.seconds is not None else []),
             f"{plan.num_microbatches} of up to {plan.largest_microbatch:,.0f} tokens",
             f"{plan.total_gib:.2f}",
         )
