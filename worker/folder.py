@@ -80,7 +80,7 @@ class RunFolder:
             holder = json.loads(os.pread(self.lock, 4096, 0))
             process = psutil.Process(holder["pid"])
             same = holder["boot"] == _boot_id() and process.create_time() == holder["started"]
-            if same and str(self.path) in process.cmdline():
+            if same and str(self.path.resolve() / "run.lock") in [file.path for file in process.open_files()]:
                 log.warning("%s: its earlier trainer %d outlived its lease and is killed", self.path.name, process.pid)
                 os.killpg(process.pid, signal.SIGKILL)
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):

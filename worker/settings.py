@@ -10,6 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from worker.errors import WorkerError
 
+_SECRETS = ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE", "NATLAB_WORKER_TOKEN", "NATLAB_WORKER_TOKEN_FILE", "NATLAB_REDIS_URL")
+
 
 @dataclass(frozen=True)
 class WorkerSettings:
@@ -28,6 +30,7 @@ class WorkerSettings:
     stop_grace_s: float = 120.0  # a trainer that is to stop or pause ends its forward pass and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go
     hang_s: float = 1800.0  # a trainer without any progress for so long is ended
+    spare: bool = True  # while it idles, a worker keeps a trainer that has loaded torch already
 
     @property
     def runs(self) -> Path:
@@ -65,7 +68,13 @@ class WorkerSettings:
             stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
             hang_s=_seconds("NATLAB_HANG_S", env.get("NATLAB_HANG_S") or "1800"),
             shutdown_grace_s=_seconds("NATLAB_SHUTDOWN_GRACE_S", env.get("NATLAB_SHUTDOWN_GRACE_S") or "5"),
+            spare=_switch("NATLAB_SPARE_TRAINER", env.get("NATLAB_SPARE_TRAINER") or "on"),
         )
+
+
+def trainer_environment() -> dict[str, str]:
+    """This process's environment without what no trainer needs to know."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
 def without_password(url: str) -> str:
@@ -85,6 +94,12 @@ def _seconds(name: str, text: str) -> float:
     if not 0 < value < 1e6:
         raise WorkerError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
     return value
+
+
+def _switch(name: str, text: str) -> bool:
+    if text not in ("on", "off"):
+        raise WorkerError(f"{name} is {text!r}, but it is `on` or `off`; correct it")
+    return text == "on"
 
 
 def _slots(text: str) -> int | None:

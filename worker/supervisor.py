@@ -17,6 +17,7 @@ from worker.gpus import Gpus, Lease
 from worker.progress import Progress
 from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
+from worker.spare import Spares
 from worker.tail import EventTail
 from worker.trainer import TRAINER, Ending, TrainerProcess
 
@@ -31,7 +32,13 @@ T = TypeVar("T")
 
 
 class Supervisor:
-    """Runs one trainer at a time. `leaving` is set when the worker was told to end."""
+    """Runs one trainer at a time, and between them keeps one ready.
+
+    Args:
+        leaving: is set when the worker was told to end.
+        argv: the command that starts a trainer.
+        spares: where the trainer that waits for a run is kept; none unless given.
+    """
 
     def __init__(
         self,
@@ -42,6 +49,7 @@ class Supervisor:
         leaving: threading.Event,
         argv: Sequence[str] = TRAINER,
         gpus: Gpus | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -50,6 +58,7 @@ class Supervisor:
         self._leaving = leaving
         self._argv = argv
         self._gpus = gpus or Gpus(settings.home, "")
+        self._spares = spares or Spares(None)
 
     def run(self, run_id: str) -> None:
         """A run waits: claim the next one that fits this worker, train it, and say how it ended.
@@ -64,6 +73,8 @@ class Supervisor:
             lease.keep(claimed.gpus)
             log.info("%s: attempt %d begins", claimed.run_id, claimed.attempt)
             ending = self._attempt(claimed.run_id, claimed, lease)
+            if not self._leaving.is_set():
+                self._spares.prepare()
             if ending is not None:
                 self._finish(claimed.run_id, claimed.attempt, ending)
 
@@ -77,7 +88,7 @@ class Supervisor:
         except OSError as error:
             return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
         try:
-            trainer = TrainerProcess(self._argv, folder, lease)
+            trainer = TrainerProcess(self._argv, folder, lease, self._spares.take())
         except OSError as error:
             return Ending("failed", "disk", f"no trainer could be started in {path} ({error}); free or repair it")
         finally:

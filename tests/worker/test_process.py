@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,38 +14,10 @@ import pytest
 from server.settings import Settings
 from tests.server.conftest import Api
 from tests.server.support import free_port, wait_until
-from tests.worker.conftest import FAKE_TRAINER
+from tests.worker.conftest import Start
 from tests.worker.test_supervisor import assert_gone
 
 pytestmark = pytest.mark.slow  # real processes, started and ended
-
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(settings: Settings, redis_url: str, server_url: str) -> Iterator[Start]:
-    """Start a worker whose trainer is the fake one."""
-    program = f"import sys; from worker.__main__ import main; sys.exit(main({FAKE_TRAINER!r}))"
-    started: list[subprocess.Popen[str]] = []
-
-    def start(**variables: str) -> subprocess.Popen[str]:
-        env = {
-            **os.environ,
-            "NATLAB_HOME": str(settings.home),
-            "NATLAB_REDIS_URL": redis_url,
-            "NATLAB_SERVER_URL": server_url,
-            "NATLAB_HEARTBEAT_S": "0.2",
-            **variables,
-        }
-        started.append(subprocess.Popen([sys.executable, "-c", program], env=env, stderr=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def pid_of_trainer(settings: Settings, run_id: str) -> int:
