@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import socket
 import statistics
 import subprocess
@@ -28,7 +27,6 @@ from nat_core.events import MetricsEvent
 from nat_core.reporter import Reporter
 from nat_core.spec import ExperimentSpec, FullBudget, demo_experiment
 
-_SPARE = re.compile(r"^natlab: trainer (\d+) waits for a run$", re.MULTILINE)
 _LOOK_S = 0.2
 
 
@@ -57,9 +55,9 @@ def launches(times: int) -> dict[str, Any]:
     The demo model and its step, with one prompt for the evaluation that a run begins with.
     """
     warm, busy = [], []
-    with running_stack() as (_, lab, home):
+    with running_stack() as (stack, lab, home):
         for _ in range(times):
-            wait_until(lambda: _is_warm(home))
+            wait_until(lambda: _is_warm(stack))
             warm.append(_launch(lab, home))
             busy.append(_launch(lab, home))
     return {
@@ -98,7 +96,7 @@ def streaming(pairs: int, steps: int) -> dict[str, Any]:
         for pair in range(pairs):
             turns = {}
             for streamed in (pair % 2 == 0, pair % 2 == 1):
-                wait_until(lambda: _is_warm(home))  # else the next trainer loads beside this one
+                wait_until(lambda: _is_warm(stack))  # else the next trainer loads beside this one
                 turns[streamed] = _streamed(stack, lab, home, steps) if streamed else _alone(home, steps)
             with_it, without = turns[True], turns[False]
             ratios += [a / b for a, b in zip(with_it.steps_s, without.steps_s, strict=True)]
@@ -179,11 +177,13 @@ def _alone(home: Path, steps: int) -> Training:
         return Training(_durations(folder))
 
 
-def _is_warm(home: Path) -> bool:
+def _is_warm(stack: Stack) -> bool:
     """Whether a trainer waits for the next run, all that it needs being loaded."""
-    waiting = _SPARE.findall((home / "logs" / "worker.log").read_text())
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return bool(waiting) and "nat_core.spare" in psutil.Process(int(waiting[-1])).cmdline()
+    worker = next(child for child in stack.children if child.name == "worker")
+    for child in psutil.Process(worker.process.pid).children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if child.cmdline()[2:4] == ["nat_core.spare", "waiting"]:
+                return True
     return False
 
 

@@ -9,11 +9,12 @@ then the locks that a trainer holds while it lives. From then on it is `python -
 CUDA reads `CUDA_VISIBLE_DEVICES` at its first use, and only the run knows which GPUs are its own. So none may be used
 before. Should a library have done that while it was loaded, or should loading fail, the trainer starts over once it has
 its run, in the same process.
+
+Until it has a run, `ps` shows it as `python -m nat_core.spare loading`, then `waiting`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -52,7 +53,7 @@ def main(load: Callable[[], None] = load_ahead, train: Callable[[list[str]], int
     # it may be meant for the run that has come meanwhile, and then it is the trainer's to handle.
     signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD_TO_END)
     die_with_parent()
-    show_arguments([sys.executable, "-m", "nat_core.spare"])
+    show_arguments(["nat_core.spare", "loading"])
     loaded = _try(load)
     with socket.socket(fileno=os.dup(sys.stdin.fileno())) as channel:
         job = receive(channel)
@@ -67,8 +68,7 @@ def main(load: Callable[[], None] = load_ahead, train: Callable[[list[str]], int
 def receive(channel: socket.socket) -> Job | None:
     """Wait for the run; None when the worker is gone. A signal to end that comes before the run ends this process."""
     if not select.select([channel], [], [], 0)[0]:
-        with contextlib.suppress(OSError):
-            print(f"natlab: trainer {os.getpid()} waits for a run", file=sys.stderr, flush=True)
+        show_arguments(["nat_core.spare", "waiting"])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD_TO_END)
         select.select([channel], [], [])
         signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD_TO_END)
@@ -89,7 +89,7 @@ def become(job: Job) -> None:
     for lock in job.locks:
         os.set_inheritable(lock, True)  # kept should the trainer start over
     os.environ.update(job.environment)
-    show_arguments([sys.executable, "-m", "nat_core", *job.arguments])
+    show_arguments(["nat_core", *job.arguments])
 
 
 def holds(paths: Sequence[str]) -> bool:
@@ -104,14 +104,14 @@ def holds(paths: Sequence[str]) -> bool:
     return False
 
 
-def show_arguments(argv: Sequence[str]) -> None:
-    """Let `ps` and /proc show these arguments, where those that the process started with leave the room."""
+def show_arguments(module_and_arguments: Sequence[str]) -> None:
+    """Let `ps` and /proc show `python -m` and these, where the first arguments of the process leave the room."""
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return
     start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, fields 48 and 49 of proc(5)
-    shown = b"".join(os.fsencode(argument) + b"\0" for argument in argv)
+    shown = b"".join(os.fsencode(argument) + b"\0" for argument in [sys.executable, "-m", *module_and_arguments])
     if start and len(shown) <= end - start:
         ctypes.memmove(start, shown.ljust(end - start, b"\0"), end - start)
 

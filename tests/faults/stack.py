@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from tests.server.support import VALKEY, free_port, wait_until
 
 LEASE_S = 3.0
 TOKEN = "a-token-for-the-faults"
-SPARE_WAITS = re.compile(r"^natlab: trainer (\d+) waits for a run$", re.MULTILINE)
 SEAM = Path(__file__).with_name("seam")
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
@@ -156,11 +154,12 @@ class Stack:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def spare(self, name: str = "worker") -> int:
-        """The process number of the trainer that waits in a worker, once it does."""
-        wait_until(lambda: SPARE_WAITS.search(self.log(name)), 60)
-        (pid,) = SPARE_WAITS.findall(self.log(name))
-        return int(pid)
+    def spare(self) -> int:
+        """The process number of the only trainer that waits for a run, once it does."""
+        (line,) = wait_until(
+            lambda: [line for line in processes_of(self.home) if "-m nat_core.spare waiting" in line], 60
+        )
+        return int(line.split()[0])
 
     def trainers(self) -> list[str]:
         """Those of runs; one that waits for a run shows none."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from nat_core import spare
 from nat_core.loading import LATER
 
 PROGRAM = """
-import ctypes, os, signal, sys
+import ctypes, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 from nat_core.spare import main
 
 def load():
@@ -34,9 +35,7 @@ def train(arguments):
 sys.exit(main(load, train))
 """
 
-SLOW_LOAD = """signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    print("loading", file=sys.stderr, flush=True)
-    signal.sigwait({signal.SIGUSR1})"""
+SLOW_LOAD = "signal.sigwait({signal.SIGUSR1})"
 """It takes until the test sends SIGUSR1."""
 
 
@@ -44,14 +43,15 @@ SLOW_LOAD = """signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 class Waiting:
     """A spare with the worker's end of its line."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     line: socket.socket
     log: Path
 
-    def hears(self) -> str:
-        """The next line it prints before it has a run."""
-        assert self.process.stderr is not None
-        return self.process.stderr.readline()
+    def once(self, state: str) -> Waiting:
+        """Itself, once it says so in its arguments."""
+        while psutil.Process(self.process.pid).cmdline()[2:4] != ["nat_core.spare", state]:
+            assert self.process.poll() is None
+        return self
 
     def give(self, *arguments: str) -> None:
         message = {"arguments": list(arguments), "environment": {"CUDA_VISIBLE_DEVICES": "3"}}
@@ -67,7 +67,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Waiting]]:
         line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         argv = [sys.executable, "-c", PROGRAM.format(load=load), "-" * room]
         with theirs:
-            process = subprocess.Popen(argv, stdin=theirs, stderr=subprocess.PIPE, text=True)
+            process = subprocess.Popen(argv, stdin=theirs)
         started.append(Waiting(process, line, tmp_path / "trainer.log"))
         return started[-1]
 
@@ -76,35 +76,29 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Waiting]]:
         one.process.kill()
         one.process.wait()
         one.line.close()
-        assert one.process.stderr is not None
-        one.process.stderr.close()
 
 
 def test_spare_trains_with_the_arguments_and_gpus_that_come(start: Callable[..., Waiting]) -> None:
-    waiting = start()
-    assert waiting.hears() == f"natlab: trainer {waiting.process.pid} waits for a run\n"
+    waiting = start().once("waiting")
     waiting.give("spec.json", "--output", "run")
     assert waiting.process.wait(20) == 7
     assert waiting.log.read_text() == "['spec.json', '--output', 'run'] 3 []\n"  # as CUDA asks for it, by getenv
 
 
 def test_spare_ends_quietly_when_nobody_needs_it_any_more(start: Callable[..., Waiting]) -> None:
-    waiting = start()
-    waiting.hears()
+    waiting = start().once("waiting")
     waiting.line.close()
     assert waiting.process.wait(20) == 0
 
 
 def test_spare_that_waits_can_be_ended_by_hand(start: Callable[..., Waiting]) -> None:
-    waiting = start()
-    waiting.hears()
+    waiting = start().once("waiting")
     waiting.process.terminate()
     assert waiting.process.wait(20) == -signal.SIGTERM
 
 
 def test_signal_to_end_while_it_loads_is_for_the_run_that_has_come(start: Callable[..., Waiting]) -> None:
-    waiting = start(SLOW_LOAD)
-    assert waiting.hears() == "loading\n"
+    waiting = start(SLOW_LOAD).once("loading")
     waiting.give("spec.json")
     waiting.process.terminate()
     waiting.process.send_signal(signal.SIGUSR1)
@@ -113,8 +107,7 @@ def test_signal_to_end_while_it_loads_is_for_the_run_that_has_come(start: Callab
 
 
 def test_signal_to_end_while_it_loads_ends_one_that_nobody_needs(start: Callable[..., Waiting]) -> None:
-    waiting = start(SLOW_LOAD)
-    waiting.hears()
+    waiting = start(SLOW_LOAD).once("loading")
     waiting.process.terminate()
     waiting.process.send_signal(signal.SIGUSR1)
     assert waiting.process.wait(20) == -signal.SIGTERM
@@ -126,8 +119,7 @@ def test_signal_to_end_while_it_loads_ends_one_that_nobody_needs(start: Callable
     ids=["that cannot load", "that used a GPU"],
 )
 def test_spare_starts_over_with_its_run(start: Callable[..., Waiting], tmp_path: Path, load: str) -> None:
-    waiting = start(load)
-    waiting.hears()
+    waiting = start(load).once("waiting")
     waiting.give(str(tmp_path / "spec.json"), "--output", str(tmp_path / "run"))
     assert waiting.process.wait(20) == 2  # the trainer's own word for a spec that is not there
     assert str(tmp_path / "spec.json") in waiting.log.read_text()
@@ -141,9 +133,9 @@ def test_open_files_tell_whether_a_gpu_was_used(tmp_path: Path) -> None:
     assert not spare.holds((str(tmp_path / "dev"),))
 
 
-def argv_of(room: int, argv: Sequence[str]) -> list[str]:
+def argv_of(room: int, argv: list[str]) -> list[str]:
     """The arguments that others see of a process that started with so much room and shows these."""
-    program = f"from nat_core.spare import show_arguments; show_arguments({list(argv)!r}); print(flush=True); input()"
+    program = f"from nat_core.spare import show_arguments; show_arguments({argv!r}); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", program, "-" * room], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -153,8 +145,8 @@ def argv_of(room: int, argv: Sequence[str]) -> list[str]:
 
 
 def test_process_shows_other_arguments_where_there_is_room() -> None:
-    shown = argv_of(1000, ["python", "-m", "nat_core", "/home/ü/spec.json"])
-    assert shown[:4] == ["python", "-m", "nat_core", "/home/ü/spec.json"] and not any(shown[4:])
+    shown = argv_of(1000, ["nat_core", "/home/ü/spec.json"])
+    assert shown[:4] == [sys.executable, "-m", "nat_core", "/home/ü/spec.json"] and not any(shown[4:])
 
 
 def test_process_keeps_its_arguments_where_there_is_none() -> None:
