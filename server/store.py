@@ -16,6 +16,7 @@ from sqlmodel import Session, col, delete, func, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
+from nat_core.logs import without_controls
 from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from server import attempts, event_log, folders, queue, series, views, waiting
@@ -206,7 +207,7 @@ class Store:
             lines = event_log.log_lines(session, run_row(session, run_id))
         printed = folders.tail_text(folders.run_folder(self.settings.runs, run_id) / "trainer.log", 64 * 1024)
         text = "".join(f"{line}\n" for line in lines)
-        return folders.without_controls(text + (f"--- trainer.log ---\n{printed}" if printed else ""))
+        return without_controls(text + (f"--- trainer.log ---\n{printed}" if printed else ""))
 
     # --- workers ----------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from nat_core import logs
 from worker import app, hardware
 from worker.client import ServerClient
 from worker.errors import RefusedError, ServerAwayError, WorkerError
@@ -47,12 +48,11 @@ def main(trainer: Sequence[str] = TRAINER, spare: Sequence[str] | None = SPARE) 
         trainer: the command that gets a spec file and starts training.
         spare: the command of one that waits for a run; None where trainers are started when they are needed.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "celery", "kombu"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.set_up()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Celery takes the signals over
     try:
         settings = WorkerSettings.from_env()
+        logs.set_up(settings.log_as_json, settings.secrets)
         machine = hardware.report()
         found = leasable([gpu["index"] for gpu in machine["gpus"]], os.environ.get("CUDA_VISIBLE_DEVICES"))
         machine["gpus"] = [gpu for gpu in machine["gpus"] if gpu["index"] in found]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import redis
 
+from nat_core.logs import about
 from worker.client import Claimed, Desired, ServerClient
 from worker.errors import FolderTakenError, RefusedError, ServerAwayError
 from worker.folder import RunFolder
@@ -68,10 +69,10 @@ class Supervisor:
         with self._gpus.lease_free() as lease:
             claimed = self._claim(len(lease))
             if claimed is None:
-                log.info("%s: left alone: nothing that waits fits this worker", run_id)
+                log.info("left alone: nothing that waits fits this worker", extra=about(run_id))
                 return
             lease.keep(claimed.gpus)
-            log.info("%s: attempt %d begins", claimed.run_id, claimed.attempt)
+            log.info("attempt %d begins", claimed.attempt, extra=about(claimed.run_id, claimed.attempt))
             ending = self._attempt(claimed.run_id, claimed, lease)
             if not self._leaving.is_set():
                 self._spares.prepare()
@@ -123,9 +124,10 @@ class Supervisor:
         try:
             told = self._insist(finish, patience_s=3)
         except RefusedError as refusal:
-            log.warning("%s: its end was refused: %s", run_id, refusal.message)
+            log.warning("its end was refused: %s", refusal.message, extra=about(run_id, attempt))
         else:
-            log.info("%s: %s%s", run_id, ending.outcome, "" if told else ", but the server does not know")
+            known = "" if told else ", but the server does not know"
+            log.info("%s%s", ending.outcome, known, extra=about(run_id, attempt))
 
     def _insist(self, call: Callable[[], T], patience_s: float) -> T | None:
         """Repeat a call until the server answers; once the worker is leaving, only so much longer."""
@@ -161,6 +163,7 @@ class _Watch:
         self._client = client
         self._run_id = run_id
         self._attempt = attempt
+        self._about = about(run_id, attempt)
         self._trainer = trainer
         self._relay = relay
         self._backfill = backfill
@@ -200,11 +203,11 @@ class _Watch:
         try:
             orders = self._client.heartbeat(self._run_id, self._attempt, self._relay.step)
         except ServerAwayError as error:
-            log.warning("%s: training goes on: %s", self._run_id, error.message)
+            log.warning("training goes on: %s", error.message, extra=self._about)
             self._relay.give_time()
             self._backfill.give_time()
         except RefusedError as refusal:
-            log.warning("%s: the trainer is ended: %s", self._run_id, refusal.message)
+            log.warning("the trainer is ended: %s", refusal.message, extra=self._about)
             self._evicted = True
         else:
             self._desired = orders.desired
@@ -221,12 +224,12 @@ class _Watch:
             self._kill_at = now + grace_s
         self._kill_at = min(self._kill_at, now + grace_s)
         if now >= self._kill_at:
-            log.warning("%s: the trainer did not stop in time and is killed", self._run_id)
+            log.warning("the trainer did not stop in time and is killed", extra=self._about)
             self._trainer.kill()
 
     def _end_if_hung(self) -> None:
         if self._progress.age_s() > self._settings.hang_s:
-            log.warning("%s: the trainer hangs and is killed", self._run_id)
+            log.warning("the trainer hangs and is killed", extra=self._about)
             self._hung = True
             self._trainer.kill()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -37,6 +38,17 @@ def test_worker_trains_what_is_launched_one_after_the_other(start: Start, api: A
     assert worker["hardware"]["cores"] >= 1 and worker["run_id"] is None
     process.terminate()
     assert process.wait(10) == 0
+
+
+def test_log_names_run_and_attempt_and_no_secret(start: Start, api: Api) -> None:
+    process = start(NATLAB_LOG_FORMAT="json", NATLAB_WORKER_TOKEN="begins")  # a word that the log has
+    record = api.launch(budgets=[{"selector": "full"}])
+    wait_until(lambda: api.call("GET", f"/experiments/{record['id']}")["state"] == "succeeded", 30)
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    told = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    of_run = [(line["message"], line["attempt"]) for line in told if line.get("run") == record["runs"][0]["id"]]
+    assert of_run == [("attempt 1 ***", 1), ("succeeded", 1)]
 
 
 def test_sigterm_ends_the_worker_and_its_trainer(start: Start, api: Api, settings: Settings) -> None:
@@ -78,6 +90,7 @@ def test_two_workers_share_the_queue_under_two_names(start: Start, api: Api) -> 
         ({"NATLAB_SERVER_URL": "server:8300"}, "NATLAB_SERVER_URL is 'server:8300'"),
         ({"NATLAB_HEARTBEAT_S": "soon"}, "NATLAB_HEARTBEAT_S is 'soon'"),
         ({"NATLAB_SHUTDOWN_GRACE_S": "-1"}, "NATLAB_SHUTDOWN_GRACE_S is '-1'"),
+        ({"NATLAB_LOG_FORMAT": "xml"}, "NATLAB_LOG_FORMAT is 'xml', but it is text or json"),
         ({"NATLAB_HOME": "/proc/nowhere"}, "NATLAB_HOME is '/proc/nowhere'"),
     ],
 )

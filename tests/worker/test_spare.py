@@ -208,5 +208,5 @@ def test_spare_can_be_turned_off(start: Start, api: Api) -> None:
 
 
 def test_setting_of_the_spare_is_checked() -> None:
-    with pytest.raises(WorkerError, match="NATLAB_SPARE_TRAINER is 'no', but it is `on` or `off`"):
+    with pytest.raises(WorkerError, match="NATLAB_SPARE_TRAINER is 'no', but it is on or off"):
         WorkerSettings.from_env({"NATLAB_REDIS_URL": "redis://box", "NATLAB_SPARE_TRAINER": "no"})

@@ -1,4 +1,4 @@
-"""The server's own log: records that cannot break their line, that say which run they mean, and keep secrets."""
+"""The log of server and worker: records that keep to their line, say which run they mean, and keep secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from server import logs
+from nat_core import logs
 
 Log = Callable[..., tuple[logging.Logger, io.StringIO]]
 
@@ -20,7 +20,7 @@ def log() -> Iterator[Log]:
 
     def make(as_json: bool = False, secrets: tuple[str, ...] = ()) -> tuple[logging.Logger, io.StringIO]:
         stream = io.StringIO()
-        handler, logger = logging.StreamHandler(stream), logging.getLogger("server.test_logs")
+        handler, logger = logging.StreamHandler(stream), logging.getLogger("nat_core.test_logs")
         handler.setFormatter(logs.Lines(as_json, secrets))
         logger.addHandler(handler)
         made.append((logger, handler))
