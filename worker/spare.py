@@ -37,7 +37,7 @@ class Spare:
         with theirs:
             try:
                 self.process = subprocess.Popen(
-                    [*argv, "-" * _ROOM], stdin=theirs, start_new_session=True, env=trainer_environment()
+                    [*argv, "-" * _ROOM], stdin=theirs.fileno(), start_new_session=True, env=trainer_environment()
                 )
             except OSError:
                 self.line.close()

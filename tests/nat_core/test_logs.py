@@ -41,7 +41,7 @@ def test_control_characters_stay_visible_and_on_their_line(log: Log) -> None:
 def test_a_record_names_run_and_attempt(log: Log) -> None:
     logger, stream = log()
     logger.warning("taken", extra=logs.about("run-0000000001", 3))
-    assert stream.getvalue().endswith("warning server.test_logs taken run=run-0000000001 attempt=3\n")
+    assert stream.getvalue().endswith("warning nat_core.test_logs taken run=run-0000000001 attempt=3\n")
 
 
 def test_json_records_hold_the_same_in_fields(log: Log) -> None:

@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Waiting]]:
 
     def start(load: str = "pass", room: int = 4096) -> Waiting:
         line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        argv = [sys.executable, "-c", PROGRAM.format(load=load), "-" * room]
+        argv = [sys.executable, "-c", PROGRAM.replace("{load}", load), "-" * room]
         with theirs:
             process = subprocess.Popen(argv, stdin=theirs)
         started.append(Waiting(process, line, tmp_path / "trainer.log"))
@@ -133,30 +133,31 @@ def test_open_files_tell_whether_a_gpu_was_used(tmp_path: Path) -> None:
     assert not spare.holds((str(tmp_path / "dev"),))
 
 
-def argv_of(room: int, argv: list[str]) -> list[str]:
+def argv_of(room: int, expression: str) -> list[str]:
     """The arguments that others see of a process that started with so much room and shows these."""
-    program = f"from nat_core.spare import show_arguments; show_arguments({argv!r}); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "-" * room], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
+    program = f"import sys; from nat_core.spare import show_arguments; show_arguments({expression}); print(flush=True)"
+    argv = [sys.executable, "-c", f"{program}; sys.stdin.read()", "-" * room]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         return psutil.Process(process.pid).cmdline()
 
 
 def test_process_shows_other_arguments_where_there_is_room() -> None:
-    shown = argv_of(1000, ["nat_core", "/home/ü/spec.json"])
+    shown = argv_of(1000, '["nat_core", "/home/ü/spec.json"]')
     assert shown[:4] == [sys.executable, "-m", "nat_core", "/home/ü/spec.json"] and not any(shown[4:])
 
 
 def test_process_keeps_its_arguments_where_there_is_none() -> None:
-    assert argv_of(1000, ["x" * 5000])[-1] == "-" * 1000
+    assert argv_of(1000, '["x" * 5000]')[-1] == "-" * 1000
 
 
 LOADED = """
 import json, sys, torch
 asked, own = [], getattr(torch._C, "_cuda_getDeviceCount", None)
 torch._C._cuda_getDeviceCount = lambda: asked.append(1) or 0  # every use of CUDA begins with it
+if own is None:  # what else a build for CUDA has and is imported by name
+    torch._C._cuda_getCurrentRawStream = lambda device: 0
 from nat_core.loading import load_ahead
 load_ahead()
 asked_while_loading = len(asked)

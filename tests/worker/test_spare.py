@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -52,14 +53,19 @@ def pid_of(spares: Spares) -> int:
     return spares._spare.process.pid
 
 
-def children_of(worker: subprocess.Popen[str]) -> list[int]:
-    found = psutil.Process(worker.pid).children()
-    return [child.pid for child in found if child.status() != psutil.STATUS_ZOMBIE]
+def children_of(worker: subprocess.Popen[str], module: str) -> list[int]:
+    """The trainers among them, or those that wait to be one."""
+    found = []
+    for child in psutil.Process(worker.pid).children():
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if child.cmdline()[1:3] == ["-m", module]:
+                found.append(child.pid)
+    return found
 
 
-def spare_of(worker: subprocess.Popen[str], after: int = 0) -> int:
-    """The trainer that waits in this worker, once it is another one than `after`."""
-    (pid,) = wait_until(lambda: (pids := children_of(worker)) != [after] and pids, 20)
+def spare_of(worker: subprocess.Popen[str]) -> int:
+    """The trainer that waits in this worker, or loads, once it is bound to it."""
+    (pid,) = wait_until(lambda: children_of(worker, "nat_core.spare"), 20)
     return int(pid)
 
 
@@ -91,10 +97,9 @@ def test_spare_shows_the_run_and_holds_what_a_trainer_holds(tmp_path: Path) -> N
         assert trainer.pid == spare.process.pid == int((path / "pid").read_text())
         argv = psutil.Process(trainer.pid).cmdline()
         assert argv[1:6] == ["-m", "nat_core", str(path / "spec.json"), "--output", str(path)]
-        assert len(gpus.lease_free()) == 1
-        RunFolder(
-            path, Claimed("run", 2, 0, {}), 5
-        ).let_go()  # a later attempt finds out whose the lock is, and ends it
+        with gpus.lease_free() as rest:
+            assert len(rest) == 1
+        RunFolder(path, Claimed("run", 2, 0, {}), 5).let_go()  # sees whose the lock is, and ends it
         assert_gone(trainer.pid)
         assert len(gpus.lease_free()) == 2
     finally:
@@ -183,9 +188,9 @@ def test_idle_worker_keeps_a_spare_and_a_busy_one_none(start: Start, api: Api, s
     run_id = api.launch(base={"steps": 1000}, budgets=[{"selector": "full"}])["runs"][0]["id"]
     assert pid_of_trainer(settings, run_id) == waiting
     wait_until(lambda: api.run(run_id)["step"] >= 1)
-    assert children_of(worker) == [waiting]
+    assert children_of(worker, "nat_core") == [waiting] and children_of(worker, "nat_core.spare") == []
     api.call("POST", f"/runs/{run_id}/kill")
-    assert psutil.pid_exists(spare_of(worker, after=waiting))
+    assert spare_of(worker) != waiting
 
 
 @pytest.mark.parametrize("argv", [FAKE_SPARE, NEVER_LOADED], ids=["waiting", "loading"])
@@ -193,7 +198,6 @@ def test_idle_worker_keeps_a_spare_and_a_busy_one_none(start: Start, api: Api, s
 def test_spare_goes_with_its_worker(start: Start, number: signal.Signals, argv: tuple[str, ...]) -> None:
     worker = start(argv)
     waiting = spare_of(worker)
-    wait_until(lambda: psutil.Process(waiting).cmdline()[1:3] == ["-m", "nat_core.spare"])  # it is bound to its worker
     worker.send_signal(number)
     worker.wait(12)
     assert_gone(waiting)
@@ -204,7 +208,7 @@ def test_spare_can_be_turned_off(start: Start, api: Api) -> None:
     record = api.launch()
     path = f"/experiments/{record['id']}"
     wait_until(lambda: api.call("GET", path)["state"] == "succeeded", 30)
-    assert children_of(worker) == []
+    assert psutil.Process(worker.pid).children() == []
 
 
 def test_setting_of_the_spare_is_checked() -> None:
