@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import orchestrator_cases as cases
+from bench import orchestrator_training as training
 from nat_core import hardware
 
 
@@ -75,10 +76,19 @@ def streams(quick: bool) -> Iterator[Result]:
     yield Result("live stream, growth of the server's memory", found["growth_mib"], "MiB", 20)
 
 
-def training(quick: bool) -> Iterator[Result]:
-    found = cases.training(times=1 if quick else 3, events=2_000)
+def launch(quick: bool) -> Iterator[Result]:
+    found = training.launches(times=1 if quick else 3)
     yield Result("launch to first step, warm worker, demo model", found["slowest_s"], "s", 5, details=found)
-    yield Result("reporting a step, of what the demo's step takes", 100 * found["share"], "%", 1)
+    yield Result("launch to first step, straight after another run", found["straight_after_s"], "s", None)
+    event_ms = training.reporting(events=2_000)
+    share = event_ms / 1e3 / found["step_s"]
+    yield Result("reporting a step, of what the demo's step takes", 100 * share, "%", 1, details={"event_ms": event_ms})
+
+
+def streaming(quick: bool) -> Iterator[Result]:
+    found = training.streaming(pairs=1 if quick else 6, steps=3 if quick else 7)
+    yield Result("streaming, added to a step on all cores, median", 100 * found["added"], "%", 1, details=found)
+    yield Result("streaming, processor time, of the machine's", 100 * found["processor_share"], "%", 1)
 
 
 CASES: dict[str, Callable[[bool], Iterator[Result]]] = {
@@ -86,7 +96,8 @@ CASES: dict[str, Callable[[bool], Iterator[Result]]] = {
     "charts": charts,
     "listings": listings,
     "streams": streams,
-    "training": training,
+    "launch": launch,
+    "streaming": streaming,
 }
 
 
@@ -99,26 +110,33 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=130).print(table)
 
 
+def kept_rows(path: Path | None, cases: Collection[str]) -> list[dict[str, Any]]:
+    """What an earlier run wrote to this file of other cases than these; each row says when and on what it was made."""
+    if path is None or not path.exists():
+        return []
+    return [row for row in json.loads(path.read_text())["rows"] if row["case"] in CASES and row["case"] not in cases]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(CASES), nargs="*", help="which cases; all unless given")
     parser.add_argument("--quick", action="store_true", help="smaller, for a first look")
-    parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
+    parser.add_argument("--json", type=Path, help="where to write the numbers; those of other cases in it are kept")
     options = parser.parse_args()
+    described = hardware.describe(torch.device("cpu"))
     rows = []
     for name in options.only or CASES:
         load = os.getloadavg()[0]
+        measured = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
         for result in CASES[name](options.quick):
-            rows.append(asdict(result) | {"kept": result.kept, "load_before": load})
+            made = {"case": name, "measured": measured, "quick": options.quick, "hardware": described}
+            rows.append(asdict(result) | {"kept": result.kept, "load_before": load} | made)
             print(f"{result.name}: {result.value:,.4g} {result.unit}", file=sys.stderr, flush=True)
-    report = {
-        "command": " ".join(["python -m bench.orchestrator", *sys.argv[1:]]),
-        "measured": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "hardware": hardware.describe(torch.device("cpu")),
-        "rows": rows,
-    }
     if options.json:
+        every = kept_rows(options.json, options.only or CASES) + rows
+        every.sort(key=lambda row: list(CASES).index(row["case"]))
         options.json.parent.mkdir(parents=True, exist_ok=True)
+        report = {"command": "python -m bench.orchestrator", "rows": every}
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     show(rows)
     return 0 if all(row["kept"] for row in rows) else 1

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,14 +25,8 @@ from bench.orchestrator_load import (
     percentile,
     running_runs,
     served,
-    step_metrics,
     wait_until,
 )
-from client.api import NatLab
-from client.up import Settings, Stack
-from nat_core.events import MetricsEvent
-from nat_core.reporter import Reporter
-from nat_core.spec import FullBudget, demo_experiment
 from server.hub import Message
 from server.ingest import STREAM, Ingestor, store_batches
 
@@ -184,67 +174,6 @@ def _stalled_reader(url: str) -> socket.socket:
     return reader
 
 
-@dataclass(frozen=True)
-class Launch:
-    """Seconds from the request until it is claimed, its trainer runs, its first step is told; and what a step takes."""
-
-    claimed_s: float
-    started_s: float
-    first_step_s: float
-    step_s: float
-
-
-def training(times: int, events: int) -> dict[str, Any]:
-    """The whole stack, with a worker that already waits: how soon a launched run trains, and what reporting costs.
-
-    The demo model and its step, with one prompt for the evaluation that the demo begins with; and what a trainer pays
-    to report a step, an event written to its file, beside what a step takes on this machine.
-    """
-    with tempfile.TemporaryDirectory(prefix="nlb") as folder:
-        home = Path(folder) / "home"
-        with Stack(Settings(home, "127.0.0.1", _free_port(), None)) as stack, stack.connect() as lab:
-            found = [_launch(lab, home) for _ in range(times)]
-        event_s = _event_s(Path(folder) / "events.jsonl", events)
-    step_s = statistics.median(launch.step_s for launch in found)
-    return {
-        "times": times,
-        "launches": [asdict(launch) for launch in found],
-        "median_s": statistics.median(launch.first_step_s for launch in found),
-        "slowest_s": max(launch.first_step_s for launch in found),
-        "event_ms": 1e3 * event_s,
-        "share": event_s / step_s,
-    }
-
-
-def _launch(lab: NatLab, home: Path) -> Launch:
-    demo = demo_experiment(steps=3)
-    least = {"every": 0, "num_prompts": 1, "num_samples": 1, "greedy": False}
-    base = demo.base.model_copy(update={"evaluation": demo.base.evaluation.model_copy(update=least)})
-    spec = demo.model_copy(update={"name": "Bench", "base": base, "budgets": [FullBudget()]})
-    began = time.time()
-    (run,) = lab.launch(spec).runs
-    lab.wait(run.experiment_id)
-    claimed = lab.run(run.id).attempts[0].claimed_at.timestamp()
-    told = [json.loads(line) for line in (home / "runs" / run.id / "events.jsonl").read_text().splitlines()]
-    steps = [event for event in told if event["type"] == "metrics"]
-    return Launch(
-        claimed_s=claimed - began,
-        started_s=next(event["time"] for event in told if event["type"] == "state") - began,
-        first_step_s=steps[0]["time"] - began,
-        step_s=statistics.median(event["values"]["timing_s/step"] for event in steps),
-    )
-
-
-def _event_s(path: Path, events: int) -> float:
-    reporter, values = Reporter(path), step_metrics(1).values
-    began = time.perf_counter()
-    for _ in range(events):
-        reporter.emit(MetricsEvent, values=values)
-    took = time.perf_counter() - began
-    reporter.close()
-    return took / events
-
-
 def times_of(call: Callable[[], Any], count: int) -> dict[str, Any]:
     """Milliseconds of `count` calls, after one that is not counted; `cpu_ms` is what server and client computed."""
     call()
@@ -260,9 +189,3 @@ def times_of(call: Callable[[], Any], count: int) -> dict[str, Any]:
         "p95_ms": percentile(found, 0.95),
         "slowest_ms": max(found),
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

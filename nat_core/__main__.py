@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from nat_core.errors import SpecError
-from nat_core.lifeline import die_with_parent
+from nat_core.lifeline import die_with_parent, die_with_stdin
+from nat_core.loading import load
 from nat_core.preflight import check_run
 from nat_core.reward.custom import ALLOWED
 from nat_core.spec import RunSpec, load_document, parse_run_spec, set_field
@@ -23,16 +25,20 @@ from nat_core.spec import RunSpec, load_document, parse_run_spec, set_field
 EXIT_STATUS = {"succeeded": 0, "failed": 1, "stopped": 3}
 EXIT_BAD_SPEC = 2
 EXIT_DISK = 4
+_TOLD_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 
-def main() -> int:
-    options = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train as the arguments say, the command line's unless given; the exit status."""
+    options = _parser().parse_args(arguments)
     if options.supervised:
-        _die_with_parent()
+        die_with_parent()
+        die_with_stdin()
     os.environ[ALLOWED] = ",".join([*options.allow_reward, os.environ.get(ALLOWED, "")])
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _TOLD_TO_END:
         signal.signal(number, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD_TO_END)  # one that waited while a spare trainer loaded comes now
     try:
         spec = _read(options.spec, options.set)
     except SpecError as error:
@@ -42,14 +48,8 @@ def main() -> int:
         print(f"natlab: --output is {options.output}, where another trainer runs; choose another", file=sys.stderr)
         return EXIT_BAD_SPEC
 
-    # OpenMP threads that spin for long while they wait make a step 5 to 20 times slower as soon as anything else wants
-    # a core; threads that sleep at once make it half as slow again when alone. Ten thousand turns lose 10% alone and
-    # a factor of two beside another trainer, about what sharing costs anyway. Read once, when torch loads.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    from nat_core.trainer import Trainer  # torch loads here, after the spec is known to be good
+    load()  # torch, after the spec is known to be good
+    from nat_core.trainer import Trainer
 
     result = Trainer(spec, options.output, should_stop=stop.is_set, resume=options.resume).train()
     if result.message:
@@ -96,18 +96,6 @@ def _hold(folder: Path) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _die_with_parent() -> None:
-    """No orphan keeps a GPU: the kernel kills this process with its parent, and so does a closed pipe."""
-    die_with_parent()
-
-    def watch() -> None:
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ class AttemptRecord(Record):
 class RunDetail(RunRecord):
     spec: RunSpec
     attempts: list[AttemptRecord] = []
+    waits_for: str | None = Field(None, description="Why a queued run has not begun, in one sentence.")
 
 
 class ExperimentRecord(Record):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import uvicorn
 from fastapi import FastAPI
 
-from server import logs
+from nat_core import logs
 from server.broker import Broker
 from server.credentials import Role, secrets_of, token_file, with_tokens
 from server.errors import ServerError, StartError

@@ -60,11 +60,3 @@ def _open_in(folder: Path, name: str) -> BinaryIO:
         return open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=within), "rb")
     finally:
         os.close(within)
-
-
-def without_controls(text: str) -> str:
-    """Text that cannot steer a terminal: control characters but newline and tab are spelled out."""
-    return "".join(
-        char if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f") else f"\\x{ord(char):02x}"
-        for char in text
-    )

@@ -1,23 +1,23 @@
 """The live wire to browsers: what changed is told to every listener that asked for it.
 
 Publishing comes from any thread and never waits. A listener that reads too slowly loses what it
-missed and is told once to fetch everything anew (`resync`).
+missed and is told once to fetch everything anew (`resync`), and so is one that comes back and was told
+less than everything: messages have numbers, and browsers send the last one they heard.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from server.errors import BusyError
 
 _QUEUE_LENGTH = 256
-
-
 _MOST_LISTENERS = 1000
 
 
@@ -29,9 +29,11 @@ class Message:
     data: str
     experiment_id: str = ""
     run_id: str = ""
+    id: str = ""
 
     def encode(self) -> str:
-        return f"event: {self.event}\ndata: {self.data}\n\n"
+        number = f"id: {self.id}\n" if self.id else ""
+        return f"{number}event: {self.event}\ndata: {self.data}\n\n"
 
 
 RESYNC = Message("resync", "{}")
@@ -67,6 +69,8 @@ class Hub:
         self._listeners: set[Listener] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._start = secrets.token_hex(4)  # numbers of an earlier server mean nothing here
+        self._count = 0
 
     @property
     def num_listeners(self) -> int:
@@ -74,18 +78,25 @@ class Hub:
             return len(self._listeners)
 
     def publish(self, message: Message) -> None:
-        with self._lock:
-            listeners = [listener for listener in self._listeners if listener.wants(message)]
-        _post(listeners, message)
+        with self._lock:  # posted under it, too: whoever has heard a number has heard those before
+            self._count += 1
+            numbered = replace(message, id=self._last_id())
+            _post([listener for listener in self._listeners if listener.wants(message)], numbered)
 
-    def open(self, experiment_id: str | None = None, run_id: str | None = None) -> Listener:
-        """Start listening; what is published from now on waits in the listener's queue."""
+    def open(self, experiment_id: str | None = None, run_id: str | None = None, last_id: str | None = None) -> Listener:
+        """Start listening; what is published from now on waits in the listener's queue.
+
+        Args:
+            last_id: of the last message that it heard, where it listened before.
+        """
         listener = Listener(asyncio.get_running_loop(), experiment_id, run_id)
         with self._lock:
             if len(self._listeners) >= _MOST_LISTENERS:
                 raise BusyError(f"{_MOST_LISTENERS} live streams are open; close some, or poll instead")
             self._listeners.add(listener)
             closed = self._closed
+            if last_id is not None and last_id != self._last_id():
+                listener.put(RESYNC)
         if closed:
             listener.put(None)
         return listener
@@ -105,6 +116,9 @@ class Hub:
         finally:
             with self._lock:
                 self._listeners.discard(listener)
+
+    def _last_id(self) -> str:
+        return f"{self._start}-{self._count}"
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""

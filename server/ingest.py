@@ -20,9 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from redis.exceptions import ResponseError
 
 from nat_core.events import AnyEvent
+from nat_core.logs import about
 from server import event_log
 from server.broker import Broker
-from server.logs import about
 from server.store import Store
 from server.tables import RunRow
 

@@ -16,9 +16,10 @@ from sqlmodel import Session, col, delete, func, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
+from nat_core.logs import without_controls
 from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
-from server import attempts, event_log, folders, queue, series, views
+from server import attempts, event_log, folders, queue, series, views, waiting
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
@@ -164,7 +165,8 @@ class Store:
     def get_run(self, run_id: str) -> RunDetail:
         with self.db.read() as session:
             run = run_row(session, run_id)
-            return views.run_detail(run, attempts.of_run(session, run_id), queue.places(session, [run]))
+            places = queue.places(session, [run])
+            return views.run_detail(run, attempts.of_run(session, run_id), places, waiting.why(session, run, places))
 
     def edit_run(self, run_id: str, **fields: Any) -> RunRecord:
         """Set any of `tags`, `notes`, `archived`, `priority`."""
@@ -205,7 +207,7 @@ class Store:
             lines = event_log.log_lines(session, run_row(session, run_id))
         printed = folders.tail_text(folders.run_folder(self.settings.runs, run_id) / "trainer.log", 64 * 1024)
         text = "".join(f"{line}\n" for line in lines)
-        return folders.without_controls(text + (f"--- trainer.log ---\n{printed}" if printed else ""))
+        return without_controls(text + (f"--- trainer.log ---\n{printed}" if printed else ""))
 
     # --- workers ----------------------------------------------------------------------------------
 
@@ -297,10 +299,10 @@ def delete_experiment_row(session: Session, changes: Changes, row: ExperimentRow
 
 
 def _demand_room(session: Session, more: int, most: int) -> None:
-    waiting = session.exec(select(func.count()).where(RunRow.state == RunState.QUEUED)).one()
-    if waiting + more > most:
+    queued = session.exec(select(func.count()).where(RunRow.state == RunState.QUEUED)).one()
+    if queued + more > most:
         raise QueueFullError(
-            f"{waiting} runs wait and these are {more} more, but at most {most} may; wait, stop some, "
+            f"{queued} runs wait and these are {more} more, but at most {most} may; wait, stop some, "
             "or set NATLAB_MAX_QUEUED"
         )
 

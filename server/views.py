@@ -29,10 +29,16 @@ def run_record(row: RunRow, places: Mapping[str, int] = NOWHERE) -> RunRecord:
     return RunRecord.model_validate(_run_fields(row, places))
 
 
-def run_detail(row: RunRow, attempts: Sequence[AttemptRow], places: Mapping[str, int] = NOWHERE) -> RunDetail:
-    records = [AttemptRecord.model_validate(attempt.model_dump()) for attempt in attempts]
-    spec = RunSpec.model_validate(row.spec)
-    return RunDetail.model_validate({**_run_fields(row, places), "spec": spec, "attempts": records})
+def run_detail(
+    row: RunRow, attempts: Sequence[AttemptRow], places: Mapping[str, int] = NOWHERE, waits_for: str | None = None
+) -> RunDetail:
+    """`waits_for` tells why a queued run has not begun."""
+    more = {
+        "spec": RunSpec.model_validate(row.spec),
+        "attempts": [AttemptRecord.model_validate(attempt.model_dump()) for attempt in attempts],
+        "waits_for": waits_for,
+    }
+    return RunDetail.model_validate({**_run_fields(row, places), **more})
 
 
 def experiment_record(

@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from nat_core.logs import about
 from server.broker import Broker
 from server.errors import BrokerUnavailableError
 from server.life import RunLife
-from server.logs import about
 
 log = logging.getLogger(__name__)
 

@@ -82,15 +82,20 @@ def queue_rows(waiting: Sequence[WaitingRun], workers: Sequence[WorkerRow]) -> l
 def _why(waiting: WaitingRun, place: int, anybody: bool) -> str:
     message = waiting.run.message
     back = sentence(f"back in the queue: {message}") + " " if message else ""
+    return back + why_it_waits(waiting, place, anybody)
+
+
+def why_it_waits(waiting: WaitingRun, place: int, anybody: bool) -> str:
+    """A sentence on what a queued run waits for; `anybody` says whether there are workers at all."""
     if not anybody:
-        return f"{back}No worker is there."
+        return "No worker is there."
     if not waiting.has_worker:
-        return f"{back}No worker that is there has what it needs: {waiting.needs or 'a free GPU'}."
+        return f"No worker that is there has what it needs: {waiting.needs or 'a free GPU'}."
     if waiting.is_next:
-        return f"{back}An idle worker is about to take it."
+        return "An idle worker is about to take it."
     ahead = plural(place - 1, "run") + (" is" if place == 2 else " are")
     told = "it is the next one" if place == 1 else f"{ahead} ahead of it"
-    return f"{back}{sentence(f'every worker that fits is busy; {told}')}"
+    return sentence(f"every worker that fits is busy; {told}")
 
 
 def workers_page(workers: Sequence[WorkerRow], queue: Sequence[QueueRow], num_queued: int) -> str:

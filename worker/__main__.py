@@ -20,6 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from nat_core import logs
 from worker import app, hardware
 from worker.client import ServerClient
 from worker.errors import RefusedError, ServerAwayError, WorkerError
@@ -27,6 +28,7 @@ from worker.gpus import Gpus, leasable
 from worker.identity import take_identity
 from worker.settings import WorkerSettings, without_password
 from worker.slots import run_slots
+from worker.spare import SPARE, Spares
 from worker.supervisor import Supervisor
 from worker.trainer import TRAINER
 
@@ -39,14 +41,18 @@ _SERVER_WAIT_S = 60.0
 _REGISTER_S = 10.0
 
 
-def main(trainer: Sequence[str] = TRAINER) -> int:
-    """Run the worker; `trainer` is the command that gets a spec file and starts training."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "celery", "kombu"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+def main(trainer: Sequence[str] = TRAINER, spare: Sequence[str] | None = SPARE) -> int:
+    """Run the worker.
+
+    Args:
+        trainer: the command that gets a spec file and starts training.
+        spare: the command of one that waits for a run; None where trainers are started when they are needed.
+    """
+    logs.set_up()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until Celery takes the signals over
     try:
         settings = WorkerSettings.from_env()
+        logs.set_up(settings.log_as_json, settings.secrets)
         machine = hardware.report()
         found = leasable([gpu["index"] for gpu in machine["gpus"]], os.environ.get("CUDA_VISIBLE_DEVICES"))
         machine["gpus"] = [gpu for gpu in machine["gpus"] if gpu["index"] in found]
@@ -64,11 +70,14 @@ def main(trainer: Sequence[str] = TRAINER) -> int:
         return 2
     leaving = threading.Event()
     threading.Thread(target=keep_registered, args=(client, described, leaving), daemon=True).start()
-    supervisor = Supervisor(
-        settings, client, connection, worker_id, leaving, trainer, Gpus(settings.home, hostname, found)
-    )
+    gpus, spares = Gpus(settings.home, hostname, found), Spares(spare if settings.spare else None)
+    supervisor = Supervisor(settings, client, connection, worker_id, leaving, trainer, gpus, spares)
     print(f"natlab worker {worker_id} takes runs from {settings.server_url}", flush=True)
-    return app.serve(app.make_app(settings.redis_url, supervisor), leaving)
+    spares.prepare()
+    try:
+        return app.serve(app.make_app(settings.redis_url, supervisor), leaving)
+    finally:
+        spares.end()
 
 
 def connect(settings: WorkerSettings) -> redis.Redis:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from nat_core.logs import about
 from worker.client import Claimed
 from worker.errors import FolderTakenError
 
@@ -38,6 +39,7 @@ class RunFolder:
 
     def __init__(self, path: Path, claimed: Claimed, wait_s: float) -> None:
         self.path = path
+        self._attempt = claimed.attempt
         path.mkdir(parents=True, exist_ok=True)
         self.lock = os.open(path / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -80,8 +82,9 @@ class RunFolder:
             holder = json.loads(os.pread(self.lock, 4096, 0))
             process = psutil.Process(holder["pid"])
             same = holder["boot"] == _boot_id() and process.create_time() == holder["started"]
-            if same and str(self.path) in process.cmdline():
-                log.warning("%s: its earlier trainer %d outlived its lease and is killed", self.path.name, process.pid)
+            if same and str(self.path.resolve() / "run.lock") in [file.path for file in process.open_files()]:
+                told = about(self.path.name, self._attempt)
+                log.warning("its earlier trainer %d outlived its lease and is killed", process.pid, extra=told)
                 os.killpg(process.pid, signal.SIGKILL)
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return  # it has just gone, or was never written down

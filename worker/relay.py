@@ -15,6 +15,7 @@ from pathlib import Path
 import redis
 
 from nat_core.events import AnyEvent, StateEvent
+from nat_core.logs import about
 from worker.tail import EventTail
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class EventRelay:
         self._redis = connection
         self._run_id = run_id
         self._attempt = attempt
+        self._about = about(run_id, attempt)
         self._folder = ",".join(map(str, folder))
         self._unsent: list[AnyEvent] = []
         self._retry_at = 0.0
@@ -76,7 +78,7 @@ class EventRelay:
             self.give_time()
         self._stored = stored
         if time.monotonic() - self._moved_at > self._patience_s:
-            log.warning("%s: the server has events up to %d of %d; sending again", self._run_id, stored, self._sent)
+            log.warning("the server has events up to %d of %d; sending again", stored, self._sent, extra=self._about)
             self._tail.rewind(stored)
             self._unsent = []
             self.give_time()
@@ -103,7 +105,7 @@ class EventRelay:
                 {"run": self._run_id, "attempt": str(self._attempt), "folder": self._folder, "events": text},
             )
         except (redis.RedisError, OSError) as error:
-            log.warning("%s: Redis does not take events (%s); they wait in the file", self._run_id, error)
+            log.warning("Redis does not take events (%s); they wait in the file", error, extra=self._about)
             self._retry_at = time.monotonic() + _RETRY_S
             return False
         return True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from worker.errors import WorkerError
+
+_SECRETS = ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE", "NATLAB_WORKER_TOKEN", "NATLAB_WORKER_TOKEN_FILE", "NATLAB_REDIS_URL")
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,17 @@ class WorkerSettings:
     stop_grace_s: float = 120.0  # a trainer that is to stop or pause ends its forward pass and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go
     hang_s: float = 1800.0  # a trainer without any progress for so long is ended
+    log_as_json: bool = False
+    spare: bool = True  # while it idles, a worker keeps a trainer that has loaded torch already
 
     @property
     def runs(self) -> Path:
         return self.home / "runs"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no line of the log may show."""
+        return tuple(secret for secret in (self.token, urlsplit(self.redis_url).password) if secret)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> WorkerSettings:
@@ -65,7 +74,14 @@ class WorkerSettings:
             stop_grace_s=_seconds("NATLAB_STOP_GRACE_S", env.get("NATLAB_STOP_GRACE_S") or "120"),
             hang_s=_seconds("NATLAB_HANG_S", env.get("NATLAB_HANG_S") or "1800"),
             shutdown_grace_s=_seconds("NATLAB_SHUTDOWN_GRACE_S", env.get("NATLAB_SHUTDOWN_GRACE_S") or "5"),
+            log_as_json=_choice("NATLAB_LOG_FORMAT", env, ("text", "json")) == "json",
+            spare=_choice("NATLAB_SPARE_TRAINER", env, ("on", "off")) == "on",
         )
+
+
+def trainer_environment() -> dict[str, str]:
+    """This process's environment without what no trainer needs to know."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
 def without_password(url: str) -> str:
@@ -85,6 +101,14 @@ def _seconds(name: str, text: str) -> float:
     if not 0 < value < 1e6:
         raise WorkerError(f"{name} is {text!r}, but it is a number of seconds above 0; correct it")
     return value
+
+
+def _choice(name: str, env: Mapping[str, str], choices: Sequence[str]) -> str:
+    """One of the choices, the first where nothing is set."""
+    text = env.get(name) or choices[0]
+    if text not in choices:
+        raise WorkerError(f"{name} is {text!r}, but it is {' or '.join(choices)}; correct it")
+    return text
 
 
 def _slots(text: str) -> int | None:

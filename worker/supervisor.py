@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import redis
 
+from nat_core.logs import about
 from worker.client import Claimed, Desired, ServerClient
 from worker.errors import FolderTakenError, RefusedError, ServerAwayError
 from worker.folder import RunFolder
@@ -17,6 +18,7 @@ from worker.gpus import Gpus, Lease
 from worker.progress import Progress
 from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
+from worker.spare import Spares
 from worker.tail import EventTail
 from worker.trainer import TRAINER, Ending, TrainerProcess
 
@@ -31,7 +33,13 @@ T = TypeVar("T")
 
 
 class Supervisor:
-    """Runs one trainer at a time. `leaving` is set when the worker was told to end."""
+    """Runs one trainer at a time, and between them keeps one ready.
+
+    Args:
+        leaving: is set when the worker was told to end.
+        argv: the command that starts a trainer.
+        spares: where the trainer that waits for a run is kept; none unless given.
+    """
 
     def __init__(
         self,
@@ -42,6 +50,7 @@ class Supervisor:
         leaving: threading.Event,
         argv: Sequence[str] = TRAINER,
         gpus: Gpus | None = None,
+        spares: Spares | None = None,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -50,6 +59,7 @@ class Supervisor:
         self._leaving = leaving
         self._argv = argv
         self._gpus = gpus or Gpus(settings.home, "")
+        self._spares = spares or Spares(None)
 
     def run(self, run_id: str) -> None:
         """A run waits: claim the next one that fits this worker, train it, and say how it ended.
@@ -59,11 +69,13 @@ class Supervisor:
         with self._gpus.lease_free() as lease:
             claimed = self._claim(len(lease))
             if claimed is None:
-                log.info("%s: left alone: nothing that waits fits this worker", run_id)
+                log.info("left alone: nothing that waits fits this worker", extra=about(run_id))
                 return
             lease.keep(claimed.gpus)
-            log.info("%s: attempt %d begins", claimed.run_id, claimed.attempt)
+            log.info("attempt %d begins", claimed.attempt, extra=about(claimed.run_id, claimed.attempt))
             ending = self._attempt(claimed.run_id, claimed, lease)
+            if not self._leaving.is_set():
+                self._spares.prepare()
             if ending is not None:
                 self._finish(claimed.run_id, claimed.attempt, ending)
 
@@ -77,7 +89,7 @@ class Supervisor:
         except OSError as error:
             return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
         try:
-            trainer = TrainerProcess(self._argv, folder, lease)
+            trainer = TrainerProcess(self._argv, folder, lease, self._spares.take())
         except OSError as error:
             return Ending("failed", "disk", f"no trainer could be started in {path} ({error}); free or repair it")
         finally:
@@ -112,9 +124,10 @@ class Supervisor:
         try:
             told = self._insist(finish, patience_s=3)
         except RefusedError as refusal:
-            log.warning("%s: its end was refused: %s", run_id, refusal.message)
+            log.warning("its end was refused: %s", refusal.message, extra=about(run_id, attempt))
         else:
-            log.info("%s: %s%s", run_id, ending.outcome, "" if told else ", but the server does not know")
+            known = "" if told else ", but the server does not know"
+            log.info("%s%s", ending.outcome, known, extra=about(run_id, attempt))
 
     def _insist(self, call: Callable[[], T], patience_s: float) -> T | None:
         """Repeat a call until the server answers; once the worker is leaving, only so much longer."""
@@ -150,6 +163,7 @@ class _Watch:
         self._client = client
         self._run_id = run_id
         self._attempt = attempt
+        self._about = about(run_id, attempt)
         self._trainer = trainer
         self._relay = relay
         self._backfill = backfill
@@ -189,11 +203,11 @@ class _Watch:
         try:
             orders = self._client.heartbeat(self._run_id, self._attempt, self._relay.step)
         except ServerAwayError as error:
-            log.warning("%s: training goes on: %s", self._run_id, error.message)
+            log.warning("training goes on: %s", error.message, extra=self._about)
             self._relay.give_time()
             self._backfill.give_time()
         except RefusedError as refusal:
-            log.warning("%s: the trainer is ended: %s", self._run_id, refusal.message)
+            log.warning("the trainer is ended: %s", refusal.message, extra=self._about)
             self._evicted = True
         else:
             self._desired = orders.desired
@@ -210,12 +224,12 @@ class _Watch:
             self._kill_at = now + grace_s
         self._kill_at = min(self._kill_at, now + grace_s)
         if now >= self._kill_at:
-            log.warning("%s: the trainer did not stop in time and is killed", self._run_id)
+            log.warning("the trainer did not stop in time and is killed", extra=self._about)
             self._trainer.kill()
 
     def _end_if_hung(self) -> None:
         if self._progress.age_s() > self._settings.hang_s:
-            log.warning("%s: the trainer hangs and is killed", self._run_id)
+            log.warning("the trainer hangs and is killed", extra=self._about)
             self._hung = True
             self._trainer.kill()
 

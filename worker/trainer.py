@@ -1,24 +1,27 @@
-"""One trainer process: started, told to stop, killed, and how it ended."""
+"""One trainer process: begun, told to stop, killed, and how it ended."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from nat_core.events import StateEvent
 from worker.client import Outcome
 from worker.folder import RunFolder
 from worker.gpus import Lease
+from worker.settings import trainer_environment
+from worker.spare import Spare
 
 TRAINER = (sys.executable, "-m", "nat_core")
 _EXIT_STOPPED = 3
 _EXIT_DISK = 4
-_SECRETS = ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE", "NATLAB_WORKER_TOKEN", "NATLAB_WORKER_TOKEN_FILE", "NATLAB_REDIS_URL")
 _LAST_BYTES = 4096
 _LAST_LINES = 5
 
@@ -35,23 +38,33 @@ class Ending:
 class TrainerProcess:
     """A trainer in a session of its own, bound to this worker.
 
-    It holds the read end of a pipe that closes when this worker is gone, whatever killed it; the
+    It holds one end of a pipe or socket whose other end is gone when this worker is, whatever killed it; the
     trainer ends itself then. It also holds the locks of its folder and its GPUs, as long as it lives.
+
+    Args:
+        argv: the command that starts one, for when there is no spare.
+        spare: one that waits for a run.
     """
 
-    def __init__(self, argv: Sequence[str], folder: RunFolder, lease: Lease) -> None:
+    def __init__(self, argv: Sequence[str], folder: RunFolder, lease: Lease, spare: Spare | None = None) -> None:
         self._log = folder.path / "trainer.log"
-        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-        with self._log.open("ab") as printed:
-            self._process = subprocess.Popen(
-                [*argv, str(folder.path / "spec.json"), "--output", str(folder.path), "--resume", "--supervised"],
-                stdin=subprocess.PIPE,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=environment | lease.environment,
-                pass_fds=(folder.lock, *lease.locks),
-            )
+        arguments = [str(folder.path / "spec.json"), "--output", str(folder.path), "--resume", "--supervised"]
+        locks = (folder.lock, *lease.locks)
+        self._line: IO[bytes] | socket.socket | None
+        with self._log.open("ab") as log:
+            if spare is not None and spare.give(arguments, lease.environment, log.fileno(), locks):
+                self._process, self._line = spare.process, spare.line
+            else:
+                self._process = subprocess.Popen(
+                    [*argv, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=trainer_environment() | lease.environment,
+                    pass_fds=locks,
+                )
+                self._line = self._process.stdin
         folder.name_holder(self.pid)
 
     @property
@@ -66,8 +79,8 @@ class TrainerProcess:
             return False
         self._kill_group()  # before the wait: until then nobody else can get this process group's number
         self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        if self._line is not None:
+            self._line.close()
         return True
 
     def stop(self) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from bench import orchestrator_cases as cases
-from bench.orchestrator import Result
+from bench.orchestrator import Result, kept_rows
 from bench.orchestrator_load import KEYS, batches, percentile
+from bench.orchestrator_training import launches, median_interval, reporting, streaming
 from nat_core.events import METRICS
 
 
@@ -45,3 +49,35 @@ def test_charts_and_listings_answer_over_http() -> None:
 def test_streams_lose_nothing_beside_readers_that_stall() -> None:
     found = cases.streams(clients=6, stalled=2, messages=5)
     assert (found["missed"], found["stalled"]) == (0, 2)
+
+
+def test_median_interval_counts_from_both_ends() -> None:
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert median_interval(list(map(float, range(100)))) == (40.0, 59.0)
+
+
+def test_rows_of_cases_that_were_not_run_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    assert kept_rows(path, ["launch"]) == []
+    path.write_text(json.dumps({"rows": [{"case": "ingest"}, {"case": "launch"}, {"case": "one of old"}]}))
+    assert kept_rows(path, ["launch"]) == [{"case": "ingest"}] and kept_rows(path, ["ingest", "launch"]) == []
+
+
+def test_reporting_a_step_takes_less_than_a_step() -> None:
+    assert 0 < reporting(events=20) < 1000
+
+
+@pytest.mark.slow
+def test_launches_begin_warm_and_straight_after_another() -> None:
+    found = launches(times=1)
+    (warm,), (busy,) = found["launches"], found["straight_after"]
+    for launch in (warm, busy):
+        assert 0 < launch["claimed_s"] <= launch["started_s"] < launch["first_step_s"]
+    assert found["slowest_s"] == warm["first_step_s"] and found["straight_after_s"] == busy["first_step_s"]
+
+
+@pytest.mark.slow
+def test_streaming_compares_the_same_steps() -> None:
+    found = streaming(pairs=1, steps=3)
+    assert (found["pairs"], found["steps"]) == (1, 2)
+    assert found["added_low"] <= found["added"] <= found["added_high"] and found["processor_share"] > 0

@@ -76,7 +76,7 @@ def test_a_signal_while_training_leaves_no_process(
         with up.connect() as lab:
             [run] = lab.launch(endless(small_demo)).runs
             wait_for_step(lab, run.id)
-        assert any("-m nat_core" in line for line in processes_of(tmp_path / "home"))
+        assert any(f"-m nat_core {tmp_path / 'home' / 'runs'}" in line for line in processes_of(tmp_path / "home"))
         assert up.end(signum) == status
     assert processes_of(tmp_path / "home") == []
 

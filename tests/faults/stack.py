@@ -154,7 +154,15 @@ class Stack:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def spare(self) -> int:
+        """The process number of the only trainer that waits for a run, once it does."""
+        (line,) = wait_until(
+            lambda: [line for line in processes_of(self.home) if "-m nat_core.spare waiting" in line], 60
+        )
+        return int(line.split()[0])
+
     def trainers(self) -> list[str]:
+        """Those of runs; one that waits for a run shows none."""
         return [line for line in processes_of(self.home) if str(self.home / "runs") in line]
 
     def close(self) -> None:

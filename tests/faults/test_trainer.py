@@ -77,7 +77,7 @@ def test_disk_that_takes_no_event_ends_the_run(stack: Stack) -> None:
 
 def test_trainer_killed_more_often_than_it_may_be(stack: Stack) -> None:
     program = "import os; os.kill(os.getpid(), 9)"
-    start = f"import sys; from worker.__main__ import main; sys.exit(main((sys.executable, '-c', {program!r})))"
+    start = f"import sys; from worker.__main__ import main; sys.exit(main((sys.executable, '-c', {program!r}), None))"
     stack.start_worker(program=("-c", start))
     run_id = stack.launch()
     run = stack.wait_for(run_id, "failed")

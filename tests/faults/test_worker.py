@@ -105,3 +105,40 @@ def test_worker_told_to_go_hands_the_run_over(stack: Stack, undisturbed: Path) -
     assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 0, 3)
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
     assert not os.path.exists(f"/proc/{stack.parts['worker-1'].pid}")
+
+
+def test_worker_killed_while_it_waits_leaves_no_trainer(stack: Stack) -> None:
+    stack.start_worker()
+    spare = stack.spare()
+    stack.signal("worker", signal.SIGKILL)
+    wait_until(lambda: not os.path.exists(f"/proc/{spare}"))
+
+
+def test_trainer_that_waited_is_the_one_that_is_killed_and_the_run_goes_on(stack: Stack, undisturbed: Path) -> None:
+    stack.start_worker(FAULT="backward:5:hold")
+    spare = stack.spare()
+    run_id = stack.launch()
+    stack.wait_for_fault()
+    assert stack.trainer() == spare
+    os.kill(spare, signal.SIGKILL)
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_trainer_killed_while_it_waits_costs_the_run_nothing(stack: Stack, undisturbed: Path) -> None:
+    stack.start_worker()
+    os.kill(stack.spare(), signal.SIGKILL)
+    run_id = stack.launch()
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"]) == (1, 0)
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_trainer_that_stands_still_while_it_waits_is_given_up(stack: Stack, undisturbed: Path) -> None:
+    stack.start_worker(NATLAB_HANG_S="15")
+    os.kill(stack.spare(), signal.SIGSTOP)
+    run_id = stack.launch()
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"]) == (2, 1) and run["attempts"][0]["reason"] == "hung"
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)

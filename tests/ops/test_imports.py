@@ -28,6 +28,7 @@ LIGHT = [
     "nat_core.spec",
     "nat_core.events",
     "nat_core.errors",
+    "nat_core.logs",
     "nat_core.records",
     "nat_core.comparison",
     "nat_core.preflight",

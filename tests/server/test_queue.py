@@ -133,3 +133,30 @@ def test_watch_rings_only_where_somebody_idle_fits(api: Api, app: FastAPI) -> No
     assert rings() == 0  # the one that would do has not been heard of for long
     register(api, "cpu")
     assert rings() == 1
+
+
+def waits_for(api: Api, run_id: str) -> str | None:
+    told: str | None = api.run(run_id)["waits_for"]
+    return told
+
+
+def test_queued_run_tells_why_it_waits(api: Api) -> None:
+    run_id = launch(api, gpus=2, worker_label="big")
+    assert waits_for(api, run_id) == "No worker is there."
+    register(api, "small", gpus=2)
+    assert waits_for(api, run_id) == "No worker that is there has what it needs: 2 GPUs, label big."
+    register(api, "big", gpus=2, labels=("big",), hostname="other box")
+    assert waits_for(api, run_id) == "An idle worker is about to take it."
+    second, third = (launch(api, gpus=2, worker_label="big") for _ in range(2))
+    assert take(api, "big", 2)["run_id"] == run_id
+    assert waits_for(api, second) == "Every worker that fits is busy; it is the next one."
+    assert waits_for(api, third) == "Every worker that fits is busy; 1 run is ahead of it."
+    assert waits_for(api, run_id) is None
+
+
+def test_worker_that_fell_silent_is_none_to_wait_for(api: Api, app: FastAPI) -> None:
+    run_id = launch(api)
+    register(api, "w-1")
+    with app.state.store.db.write() as session:
+        session.get(WorkerRow, "w-1").seen_at = utc_now() - timedelta(minutes=5)
+    assert waits_for(api, run_id) == "No worker is there."

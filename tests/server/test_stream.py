@@ -104,7 +104,7 @@ def test_slow_listener_is_told_once_to_fetch_anew() -> None:
 
     texts = asyncio.run(scene())
     assert texts[0] == "event: resync\ndata: {}\n\n"
-    assert texts[-1] == "event: run\ndata: 999\n\n" and len(texts) <= 256
+    assert texts[-1].endswith("-1000\nevent: run\ndata: 999\n\n") and len(texts) <= 256
     assert sum("resync" in text for text in texts) == 1
 
 
@@ -145,3 +145,22 @@ def test_streams_beyond_the_cap_are_refused_and_their_places_come_free(monkeypat
 
     asyncio.run(fill())
     assert hub.num_listeners == 2
+
+
+def test_reader_that_comes_back_fetches_anew_only_if_it_missed_something(url: str) -> None:
+    def first_line(http: httpx.Client, last_id: str) -> str:
+        with http.stream("GET", "/api/v1/stream", headers={"Last-Event-ID": last_id}) as answer:
+            lines = answer.iter_lines()
+            runs[1:] = [Api(http).one_run()]  # so that something is said in any case
+            return next(lines)
+
+    with httpx.Client(base_url=url, timeout=10) as http:
+        runs = [Api(http).one_run()]
+        with http.stream("GET", "/api/v1/stream") as answer:
+            Api(http).call("POST", f"/runs/{runs[0]}/stop")
+            heard = next(answer.iter_lines())
+        assert heard.startswith("id: ")
+        again = first_line(http, heard.removeprefix("id: "))
+        assert again.startswith("id: ") and again != heard
+        assert first_line(http, heard.removeprefix("id: ")) == "event: resync"
+        assert first_line(http, "of an earlier server") == "event: resync"

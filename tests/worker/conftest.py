@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ import pytest
 import redis
 from fastapi import FastAPI
 
+from server.settings import Settings
 from tests.server.conftest import Api, app, redis_url, session_redis_url, settings  # noqa: F401  (fixtures)
 from tests.server.support import served
 from worker.client import ServerClient
@@ -19,6 +22,9 @@ from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
 FAKE_TRAINER = (sys.executable, str(Path(__file__).with_name("fake_trainer.py")))
+FAKE_SPARE = (sys.executable, str(Path(__file__).with_name("fake_spare.py")))
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -60,3 +66,29 @@ def supervisor(worker_settings: WorkerSettings, leaving: threading.Event, api: A
     with redis.Redis.from_url(worker_settings.redis_url) as connection:
         yield Supervisor(worker_settings, client, connection, "w-1", leaving, FAKE_TRAINER)
     client.close()
+
+
+@pytest.fixture
+def start(settings: Settings, redis_url: str, server_url: str) -> Iterator[Start]:  # noqa: F811
+    """Start a worker whose trainer is the fake one, and its spare too, where it is to keep one."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(spare: tuple[str, ...] | None = None, **variables: str) -> subprocess.Popen[str]:
+        program = f"import sys; from worker.__main__ import main; sys.exit(main({FAKE_TRAINER!r}, {spare!r}))"
+        env = {
+            **os.environ,
+            "NATLAB_HOME": str(settings.home),
+            "NATLAB_REDIS_URL": redis_url,
+            "NATLAB_SERVER_URL": server_url,
+            "NATLAB_HEARTBEAT_S": "0.2",
+            **variables,
+        }
+        started.append(subprocess.Popen([sys.executable, "-c", program], env=env, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()

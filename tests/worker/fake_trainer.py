@@ -20,6 +20,7 @@ assert "--supervised" in sys.argv and "--resume" in sys.argv
 resumed = int(os.environ.get("FAKE_RESUMED", "0"))
 told_to_stop = threading.Event()
 signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else lambda *_: told_to_stop.set())
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def die_with_the_worker() -> None:

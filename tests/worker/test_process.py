@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,38 +15,10 @@ import pytest
 from server.settings import Settings
 from tests.server.conftest import Api
 from tests.server.support import free_port, wait_until
-from tests.worker.conftest import FAKE_TRAINER
+from tests.worker.conftest import Start
 from tests.worker.test_supervisor import assert_gone
 
 pytestmark = pytest.mark.slow  # real processes, started and ended
-
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture
-def start(settings: Settings, redis_url: str, server_url: str) -> Iterator[Start]:
-    """Start a worker whose trainer is the fake one."""
-    program = f"import sys; from worker.__main__ import main; sys.exit(main({FAKE_TRAINER!r}))"
-    started: list[subprocess.Popen[str]] = []
-
-    def start(**variables: str) -> subprocess.Popen[str]:
-        env = {
-            **os.environ,
-            "NATLAB_HOME": str(settings.home),
-            "NATLAB_REDIS_URL": redis_url,
-            "NATLAB_SERVER_URL": server_url,
-            "NATLAB_HEARTBEAT_S": "0.2",
-            **variables,
-        }
-        started.append(subprocess.Popen([sys.executable, "-c", program], env=env, stderr=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def pid_of_trainer(settings: Settings, run_id: str) -> int:
@@ -66,6 +38,17 @@ def test_worker_trains_what_is_launched_one_after_the_other(start: Start, api: A
     assert worker["hardware"]["cores"] >= 1 and worker["run_id"] is None
     process.terminate()
     assert process.wait(10) == 0
+
+
+def test_log_names_run_and_attempt_and_no_secret(start: Start, api: Api) -> None:
+    process = start(NATLAB_LOG_FORMAT="json", NATLAB_WORKER_TOKEN="begins")  # a word that the log has
+    record = api.launch(budgets=[{"selector": "full"}])
+    wait_until(lambda: api.call("GET", f"/experiments/{record['id']}")["state"] == "succeeded", 30)
+    process.terminate()
+    _, errors = process.communicate(timeout=20)
+    told = [json.loads(line) for line in errors.splitlines() if line.startswith("{")]
+    of_run = [(line["message"], line["attempt"]) for line in told if line.get("run") == record["runs"][0]["id"]]
+    assert of_run == [("attempt 1 ***", 1), ("succeeded", 1)]
 
 
 def test_sigterm_ends_the_worker_and_its_trainer(start: Start, api: Api, settings: Settings) -> None:
@@ -107,6 +90,7 @@ def test_two_workers_share_the_queue_under_two_names(start: Start, api: Api) -> 
         ({"NATLAB_SERVER_URL": "server:8300"}, "NATLAB_SERVER_URL is 'server:8300'"),
         ({"NATLAB_HEARTBEAT_S": "soon"}, "NATLAB_HEARTBEAT_S is 'soon'"),
         ({"NATLAB_SHUTDOWN_GRACE_S": "-1"}, "NATLAB_SHUTDOWN_GRACE_S is '-1'"),
+        ({"NATLAB_LOG_FORMAT": "xml"}, "NATLAB_LOG_FORMAT is 'xml', but it is text or json"),
         ({"NATLAB_HOME": "/proc/nowhere"}, "NATLAB_HOME is '/proc/nowhere'"),
     ],
 )

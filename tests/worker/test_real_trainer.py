@@ -79,7 +79,9 @@ def test_stop_reaches_the_trainer_within_five_seconds(api: Api, worker: subproce
 def test_trainer_does_not_outlive_a_worker_that_is_killed(api: Api, worker: subprocess.Popen[bytes]) -> None:
     record = api.launch(base={**TINY, "steps": 10_000}, budgets=[{"selector": "full"}])
     trainer = trainer_of(worker)
-    wait_until(lambda: api.run(record["runs"][0]["id"])["step"] >= 1, 60)
+    run_id = record["runs"][0]["id"]
+    wait_until(lambda: api.run(run_id)["step"] >= 1, 60)
+    assert any(run_id in argument for argument in trainer.cmdline())
     worker.send_signal(signal.SIGKILL)
     worker.wait(15)
     assert_gone(trainer.pid)

@@ -1,4 +1,4 @@
-"""What the server says of itself: one line a record, with run and attempt, as text or as JSON.
+"""What server and worker say of themselves: one line a record, with run and attempt, as text or as JSON.
 
 Names and messages come from outside, so a record cannot break its line or steer a terminal, and
 what must stay secret is blotted out wherever it turns up.
@@ -15,10 +15,8 @@ import time
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from server.folders import without_controls
-
 _ABOUT = ("run", "attempt")
-_QUIET = ("alembic", "httpx")
+_QUIET = ("alembic", "celery", "httpx", "kombu")
 
 
 def about(run_id: str, attempt: int | None = None) -> dict[str, Any]:
@@ -74,3 +72,11 @@ def _one_line(text: str) -> str:
 
 def _utc(record: logging.LogRecord) -> str:
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+
+
+def without_controls(text: str) -> str:
+    """Text that cannot steer a terminal: control characters but newline and tab are spelled out."""
+    return "".join(
+        char if char in "\n\t" or (char >= " " and not "\x7f" <= char <= "\x9f") else f"\\x{ord(char):02x}"
+        for char in text
+    )

@@ -1,4 +1,4 @@
-"""The server's own log: records that cannot break their line, that say which run they mean, and keep secrets."""
+"""The log of server and worker: records that keep to their line, say which run they mean, and keep secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from server import logs
+from nat_core import logs
 
 Log = Callable[..., tuple[logging.Logger, io.StringIO]]
 
@@ -20,7 +20,7 @@ def log() -> Iterator[Log]:
 
     def make(as_json: bool = False, secrets: tuple[str, ...] = ()) -> tuple[logging.Logger, io.StringIO]:
         stream = io.StringIO()
-        handler, logger = logging.StreamHandler(stream), logging.getLogger("server.test_logs")
+        handler, logger = logging.StreamHandler(stream), logging.getLogger("nat_core.test_logs")
         handler.setFormatter(logs.Lines(as_json, secrets))
         logger.addHandler(handler)
         made.append((logger, handler))
@@ -41,7 +41,7 @@ def test_control_characters_stay_visible_and_on_their_line(log: Log) -> None:
 def test_a_record_names_run_and_attempt(log: Log) -> None:
     logger, stream = log()
     logger.warning("taken", extra=logs.about("run-0000000001", 3))
-    assert stream.getvalue().endswith("warning server.test_logs taken run=run-0000000001 attempt=3\n")
+    assert stream.getvalue().endswith("warning nat_core.test_logs taken run=run-0000000001 attempt=3\n")
 
 
 def test_json_records_hold_the_same_in_fields(log: Log) -> None:

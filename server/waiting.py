@@ -1,0 +1,50 @@
+"""Why runs wait, in the words that the page of the queue and the API share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from sqlmodel import Session, col, or_, select
+
+from nat_core.records import ACTIVE, RunState
+from server import queue, views
+from server.tables import ExperimentRow, RunRow, WorkerRow, utc_now
+from web.queue_pages import WaitingRun, needs_text, why_it_waits
+
+
+def workers_there(session: Session) -> Sequence[WorkerRow]:
+    """The workers that were heard of lately, or have a run that speaks for them."""
+    alive_since = utc_now() - timedelta(seconds=queue.ALIVE_S)
+    at_work = select(RunRow.worker_id).where(col(RunRow.state).in_(ACTIVE))
+    return session.exec(
+        select(WorkerRow).where(or_(col(WorkerRow.seen_at) >= alive_since, col(WorkerRow.id).in_(at_work)))
+    ).all()
+
+
+def waiting_runs(
+    session: Session, runs: Sequence[RunRow], places: Mapping[str, int], workers: Sequence[WorkerRow]
+) -> list[WaitingRun]:
+    """What some queued runs need, and whether these workers have it."""
+    ids = {run.experiment_id for run in runs}
+    names = dict(session.exec(select(ExperimentRow.id, ExperimentRow.name).where(col(ExperimentRow.id).in_(ids))).all())
+    next_ones = set(queue.that_can_start(session))
+    return [
+        WaitingRun(
+            run=views.run_record(run, places),
+            experiment=names.get(run.experiment_id, run.experiment_id),
+            needs=needs_text(run.spec["resources"]),
+            is_next=run.id in next_ones,
+            has_worker=queue.could_ever_start(run.spec["resources"], workers),
+        )
+        for run in runs
+    ]
+
+
+def why(session: Session, run: RunRow, places: Mapping[str, int]) -> str | None:
+    """Why this run waits; None where it does not."""
+    if run.state != RunState.QUEUED:
+        return None
+    workers = workers_there(session)
+    (waiting,) = waiting_runs(session, [run], places, workers)
+    return why_it_waits(waiting, places[run.id], anybody=bool(workers))
