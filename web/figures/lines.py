@@ -13,7 +13,7 @@ from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hove
 from web.formatting import count, significant
 from web.palette import Palette, faded
 
-_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s")
+_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W")
 _FEW_POINTS = 16
 _PLAIN = Axes()
 
@@ -102,8 +102,9 @@ def _parts(line: Line, smooth: float) -> list[Line]:
 
 
 def _unit_words(info: MetricInfo) -> str:
-    words = {"share": "%, ", "s": "seconds, ", "GiB": "GiB, ", "tokens": "tokens, ", "nats": "nats, "}
-    return words.get(info.unit, "tokens/s, " if info.unit == "tokens/s" else "")
+    words = {"share": "%", "s": "seconds", "GiB": "GiB", "tokens": "tokens", "nats": "nats", "W": "watts"}
+    words |= {unit: unit for unit in ("tokens/s", "cores")}
+    return f"{words[info.unit]}, " if info.unit in words else ""
 
 
 def _y_range(info: MetricInfo, lines: Sequence[Line], log: bool) -> dict[str, Any]:
