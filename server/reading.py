@@ -50,7 +50,8 @@ def picked_runs(store: Store, run_ids: str) -> tuple[list[RunDetail], dict[str, 
     for run_id in listed(run_ids)[:MAX_RUNS]:
         with suppress(NotFoundError):
             found.append(store.get_run(run_id))
-    return found, {run.experiment_id: store.get_experiment(run.experiment_id) for run in found}
+    ids = dict.fromkeys(run.experiment_id for run in found)
+    return found, {experiment_id: store.get_experiment(experiment_id) for experiment_id in ids}
 
 
 def picked_groups(store: Store, run_ids: str) -> tuple[list[Group], dict[str, ExperimentRecord]]:

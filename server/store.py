@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from sqlalchemy import String, cast, or_
 from sqlmodel import Session, col, delete, func, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
-from server import attempts, event_log, folders, queue, series, views
+from server import attempts, event_log, folders, outcomes, queue, series, views
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
+from server.outcomes import Outcomes
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 from server.telemetry import Tally
@@ -49,6 +51,7 @@ class Store:
         self.db = Database(settings.database)
         self._hub = hub
         self.tally = Tally()
+        self._outcomes = Outcomes()
 
     def close(self) -> None:
         self.db.close()
@@ -91,10 +94,13 @@ class Store:
             return views.experiment_record(row, runs, queue.places(session, runs))
 
     def list_experiments(
-        self, archived: bool = False, limit: int = 50, cursor: str | None = None
+        self, archived: bool = False, limit: int = 50, cursor: str | None = None, words: str = ""
     ) -> Page[ExperimentRecord]:
-        """Newest first; `cursor` is the last id of the page before."""
+        """Newest first; `cursor` is the last id of the page before. Only those with `words` in their name or tags."""
         query = select(ExperimentRow).where(ExperimentRow.archived == archived)
+        if words:
+            said = (col(ExperimentRow.name), cast(col(ExperimentRow.tags), String))
+            query = query.where(or_(*(text.icontains(words, autoescape=True) for text in said)))
         if cursor is not None:
             query = query.where(ExperimentRow.id < cursor)
         with self.db.read() as session:
@@ -135,8 +141,7 @@ class Store:
 
     def outcomes(self, experiment_id: str) -> list[RunOutcome]:
         with self.db.read() as session:
-            runs = [run for run in runs_of(session, experiment_id) if not run.archived]
-            return [event_log.outcome(session, run) for run in runs]
+            return self._outcomes.of(session, [run for run in runs_of(session, experiment_id) if not run.archived])
 
     # --- runs -------------------------------------------------------------------------------------
 
@@ -314,6 +319,7 @@ def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
     session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
     session.exec(delete(BucketRow).where(col(BucketRow.run_id) == run.id))
     session.exec(delete(AttemptRow).where(col(AttemptRow.run_id) == run.id))
+    outcomes.forget(session, run.id)
     session.delete(run)
     session.flush()
     changes.removed = True
