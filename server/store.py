@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import String, cast, or_
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
@@ -106,14 +108,13 @@ class Store:
         with self.db.read() as session:
             rows = session.exec(query.order_by(col(ExperimentRow.id).desc()).limit(limit + 1)).all()
             shown, next_cursor = _page(rows, limit)
-            runs = session.exec(
-                select(RunRow).where(col(RunRow.experiment_id).in_([row.id for row in shown])).order_by(col(RunRow.id))
-            ).all()
+            wanted = col(RunRow.experiment_id).in_([row.id for row in shown])
+            runs = session.exec(_bare_runs().where(wanted).order_by(col(RunRow.id))).all()
             places = queue.places(session, runs)
-            items = [
-                views.experiment_record(row, [run for run in runs if run.experiment_id == row.id], places)
-                for row in shown
-            ]
+            by_experiment: dict[str, list[RunRow]] = {row.id: [] for row in shown}
+            for run in runs:
+                by_experiment[run.experiment_id].append(run)
+            items = [views.experiment_record(row, by_experiment[row.id], places) for row in shown]
         return Page(items=items, next_cursor=next_cursor)
 
     def get_experiment(self, experiment_id: str) -> ExperimentRecord:
@@ -289,7 +290,12 @@ def worker_row(session: Session, worker_id: str) -> WorkerRow:
 
 def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     """In the order of `ExperimentSpec.expand`."""
-    return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+    return session.exec(_bare_runs().where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+
+
+def _bare_runs() -> SelectOfScalar[RunRow]:
+    """Runs without their specs, which records of runs leave out and which are most of what there is to read."""
+    return select(RunRow).options(defer(col(RunRow.spec)))
 
 
 def delete_experiment_row(session: Session, changes: Changes, row: ExperimentRow) -> None:

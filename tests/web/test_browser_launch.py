@@ -232,20 +232,20 @@ def test_the_plan_follows_the_form_the_file_and_what_it_is_reckoned_with(site: S
     expect(rows.nth(1)).to_contain_text("rpc · linear · ¼")
     assert rows.nth(1).inner_text() != before
     rewrite(page, "num_prompts: 16", "num_prompts: 32")
-    expect(page.get_by_test_id("cost")).to_contain_text("19.5k generated tokens")
+    expect(page.get_by_test_id("cost")).to_contain_text("of 19.5k generated")
 
     # The memory that is there: the largest, or a worker one chooses.
     page.locator("#plan-worker").select_option("tiny")
     expect(page.get_by_test_id("plan-warning")).to_contain_text("No budget fits worker tiny's memory of 0.00400 GiB")
     expect(page.locator("#announce")).to_contain_text("No budget fits worker tiny")
-    mean = page.get_by_label("Mean completion, tokens")
+    mean = page.get_by_label("Completion tokens")
     expect(mean).to_have_attribute("placeholder", "76")
     mean.fill("lots")
     expect(page.locator("#plan-completion_tokens-fault")).to_contain_text("'lots'")
     expect(mean).to_have_attribute("aria-invalid", "true")
     mean.fill("40")
     expect(page.locator("#plan-completion_tokens-fault")).to_be_hidden()
-    expect(page.get_by_test_id("cost")).to_contain_text("10.2k generated tokens")
+    expect(page.get_by_test_id("cost")).to_contain_text("of 10.2k generated")
 
     # A draft with faults has no plan; what was said last stays, faint.
     page.locator('[data-pointer="/base/steps"]').fill("many")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def test_a_page_outlives_its_server_and_shows_what_it_missed(page: Page, tmp_path: Path) -> None:
     port = free_port()
     with valkey() as redis_url:
-        settings = Settings(home=tmp_path / "home", redis_url=redis_url)
+        settings = Settings(home=tmp_path / "home", redis_url=redis_url, lease_s=3600)
         first = create_app(settings)
         store = first.state.store
         run = launch(store, small_spec("Stays", steps=60)).runs[0]
