@@ -166,8 +166,7 @@ def _told(budget: BudgetSpec, step: _Step, full: _Step, room: Room | None) -> Bu
 
 
 def _seconds(step: _Step) -> float | None:
-    seconds = getattr(step.plan, "seconds", None)
-    return None if seconds is None else step.times * seconds
+    return None if step.plan.seconds is None else step.times * step.plan.seconds
 
 
 def _warnings(base: RunSpec, budgets: Sequence[BudgetPlan], room: Room | None) -> list[str]:
