@@ -34,6 +34,7 @@ class Panel(StrEnum):
     COST = "cost"
     POLICY = "policy"
     COMPLETIONS = "completions"
+    SYSTEM = "system"
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,26 @@ METRICS: dict[str, MetricInfo] = {
     ),
     "eval/mean_length": _metric(
         "Evaluation length", "tokens", _N, Panel.COMPLETIONS, "Mean number of tokens in a sampled evaluation answer."
+    ),
+    # system: sampled beside the trainer by its worker, every few seconds
+    "system/gpu": _metric(
+        "GPU use", "share", _H, Panel.SYSTEM, "Share of the time in which a kernel ran, mean over the run's GPUs."
+    ),
+    "system/gpu_memory_gib": _metric(
+        "GPU memory", "GiB", _L, Panel.SYSTEM, "Highest memory in use on any of the run's GPUs, as its driver counts."
+    ),
+    "system/gpu_power_w": _metric("GPU power", "W", _N, Panel.SYSTEM, "Power that the run's GPUs draw together."),
+    "system/cpu_cores": _metric(
+        "Processor", "cores", _N, Panel.SYSTEM, "Cores that the trainer's processes keep busy, mean over the step."
+    ),
+    "system/memory_gib": _metric(
+        "Trainer's memory", "GiB", _L, Panel.SYSTEM, "Highest resident set of the trainer's processes together."
+    ),
+    "system/host_cpu": _metric(
+        "Machine's processor", "share", _N, Panel.SYSTEM, "Share of the machine's cores that anything keeps busy."
+    ),
+    "system/host_memory_gib": _metric(
+        "Machine's memory", "GiB", _N, Panel.SYSTEM, "Highest memory that anything uses on the machine."
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What trainers reported, in and out of the `event` table: storing, listing, sums, log lines."""
+"""What trainers reported, in and out of the `event` table: storing, listing, log lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlmodel import Session, col, func, select
 
-from nat_core.comparison import RunOutcome
 from nat_core.events import (
     AnyEvent,
     EvaluationEvent,
@@ -21,7 +20,7 @@ from nat_core.events import (
     parse_event,
 )
 from nat_core.records import RunState
-from server import attempts, rollup
+from server import attempts, outcomes, rollup
 from server.attempts import COUNTS
 from server.tables import AttemptRow, EventRow, RunRow
 
@@ -53,6 +52,8 @@ def store_events(
     ]
     stored = session.connection().exec_driver_sql(_INSERT, rows)
     rollup.store(session, run.id, attempt, [event for event in events if isinstance(event, MetricsEvent)])
+    if stored.rowcount and RunState(run.state).is_final:
+        outcomes.forget(session, run.id)
     for event in events:
         if isinstance(event, StateEvent) and event.phase == "started":
             _begin(session, run, attempt, event, folder)
@@ -185,49 +186,3 @@ def log_lines(session: Session, run: RunRow, limit: int = 1000) -> list[str]:
 
 def _line(time: datetime, level: str, message: str) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} {level:7} {' '.join(message.split())}"
-
-
-# --- sums -----------------------------------------------------------------------------------------
-
-_SUMS = {
-    "tokens_generated": "tokens/generated",
-    "tokens_selected": "tokens/selected",
-    "tokens_trunk": "tokens/trunk",
-    "forward_backward_s": "timing_s/forward_backward",
-    "update_s": "timing_s/update",
-    "step_s": "timing_s/step",
-}
-
-
-def outcome(session: Session, run: RunRow) -> RunOutcome:
-    """What the comparison needs of one run: sums over its history, and its latest evaluation.
-
-    Steps that a restart made anew count once: the comparison is of budgets, not of luck with machines.
-    """
-    columns = [f"""TOTAL(json_extract(body, '$.values."{key}"'))""" for key in _SUMS.values()]
-    mine = f"FROM event {COUNTS} WHERE event.run_id = :run"
-    names = {"run": run.id}
-    *sums, peak = session.execute(
-        text(
-            f"""SELECT {", ".join(columns)}, MAX(json_extract(body, '$.values."perf/peak_memory_gib"'))
-            {mine} AND type = 'metrics'"""
-        ),
-        names,
-    ).one()
-    evaluation = session.execute(
-        text(f"SELECT body {mine} AND type = 'evaluation' ORDER BY event.attempt DESC, seq DESC LIMIT 1"), names
-    ).scalar()
-    latest = parse_event(evaluation) if evaluation is not None else None
-    answered = latest if isinstance(latest, EvaluationEvent) else None
-    return RunOutcome(
-        run_id=run.id,
-        cell=run.cell,
-        seed=run.seed,
-        state=RunState(run.state),
-        step=run.step,
-        accuracy=answered.accuracy if answered else None,
-        num_answers=answered.num_prompts * answered.num_samples if answered else 0,
-        peak_memory_gib=peak,
-        hardware=run.hardware,
-        **dict(zip(_SUMS, sums, strict=True)),
-    )

@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from nat_core.records import ACTIONS, ACTIVE, TRANSITIONS, Action, ExperimentRecord, RunRecord, RunState
 from nat_core.spec import RunSpec
-from server import event_log, queue, views
+from server import event_log, outcomes, queue, views
 from server.errors import IllegalTransitionError, StaleAttemptError
 from server.store import Changes, Store, experiment_row, run_row, runs_of, worker_row
 from server.tables import AttemptRow, RunRow, WorkerRow, utc_now
@@ -262,6 +262,8 @@ def _desired(run: RunRow) -> Desired:
 def _end(session: Session, run: RunRow, state: RunState, reason: str | None, message: str | None) -> None:
     """End the newest attempt and move the run on; both remember why."""
     move(run, state)
+    if state.is_final:
+        outcomes.store(session, run.id)
     run.reason, run.message = reason, message
     row = session.get(AttemptRow, (run.id, run.attempt))
     if row is not None:

@@ -14,6 +14,7 @@ from server.reading import RunIds, StoreDep, kept_comparison, picked_groups
 from web.pages import compare_page, experiment_page, experiments_page
 
 _PAGE_SIZE = 20
+_MAX_WORDS = 200
 
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute, default_response_class=HTMLResponse)
@@ -33,11 +34,13 @@ def experiments(
     store: StoreDep,
     archived: bool = False,
     cursor: Annotated[str | None, Query(max_length=40)] = None,
+    q: str = "",
 ) -> str:
-    page = store.list_experiments(archived=archived, limit=_PAGE_SIZE, cursor=cursor)
+    words = q[:_MAX_WORDS].strip()
+    page = store.list_experiments(archived=archived, limit=_PAGE_SIZE, cursor=cursor, words=words)
     answers = {experiment.id: kept_comparison(store, experiment).headline for experiment in page.items}
     url = str(request.base_url).rstrip("/")
-    return experiments_page(page, answers, archived, here(request), url, store.settings.token is not None)
+    return experiments_page(page, answers, archived, here(request), url, store.settings.token is not None, words)
 
 
 @router.get("/experiments/{experiment_id}")

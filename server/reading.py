@@ -6,9 +6,10 @@ import json
 from contextlib import suppress
 from typing import Annotated
 
+import scipy.special  # noqa: F401  (what comparisons compute with: read at the start, not while a page waits)
 from fastapi import Depends, Query, Request
 
-from nat_core.comparison import Comparison
+from nat_core.comparison import Comparison, compare
 from nat_core.records import ExperimentRecord, RunDetail
 from server.errors import NotFoundError
 from server.store import Store
@@ -36,7 +37,7 @@ def kept_comparison(store: Store, experiment: ExperimentRecord) -> Comparison:
     settled = all(run.state.is_final for run in experiment.runs)
     if settled and key in _answers:
         return _answers[key]
-    comparison = store.comparison(experiment.id)
+    comparison = compare(experiment.spec, store.outcomes(experiment.id))
     if settled:
         while len(_answers) >= _KEPT:
             _answers.pop(next(iter(_answers)))
@@ -50,7 +51,8 @@ def picked_runs(store: Store, run_ids: str) -> tuple[list[RunDetail], dict[str, 
     for run_id in listed(run_ids)[:MAX_RUNS]:
         with suppress(NotFoundError):
             found.append(store.get_run(run_id))
-    return found, {run.experiment_id: store.get_experiment(run.experiment_id) for run in found}
+    ids = dict.fromkeys(run.experiment_id for run in found)
+    return found, {experiment_id: store.get_experiment(experiment_id) for experiment_id in ids}
 
 
 def picked_groups(store: Store, run_ids: str) -> tuple[list[Group], dict[str, ExperimentRecord]]:

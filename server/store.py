@@ -12,18 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from sqlalchemy import String, cast, or_
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.logs import without_controls
 from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
 from nat_core.spec import ExperimentSpec
-from server import attempts, event_log, folders, queue, series, views, waiting
+from server import attempts, event_log, folders, outcomes, queue, series, views, waiting
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
+from server.outcomes import Outcomes
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 from server.telemetry import Tally
@@ -50,6 +54,7 @@ class Store:
         self.db = Database(settings.database)
         self._hub = hub
         self.tally = Tally()
+        self._outcomes = Outcomes()
 
     def close(self) -> None:
         self.db.close()
@@ -92,23 +97,25 @@ class Store:
             return views.experiment_record(row, runs, queue.places(session, runs))
 
     def list_experiments(
-        self, archived: bool = False, limit: int = 50, cursor: str | None = None
+        self, archived: bool = False, limit: int = 50, cursor: str | None = None, words: str = ""
     ) -> Page[ExperimentRecord]:
-        """Newest first; `cursor` is the last id of the page before."""
+        """Newest first; `cursor` is the last id of the page before. Only those with `words` in their name or tags."""
         query = select(ExperimentRow).where(ExperimentRow.archived == archived)
+        if words:
+            said = (col(ExperimentRow.name), cast(col(ExperimentRow.tags), String))
+            query = query.where(or_(*(text.icontains(words, autoescape=True) for text in said)))
         if cursor is not None:
             query = query.where(ExperimentRow.id < cursor)
         with self.db.read() as session:
             rows = session.exec(query.order_by(col(ExperimentRow.id).desc()).limit(limit + 1)).all()
             shown, next_cursor = _page(rows, limit)
-            runs = session.exec(
-                select(RunRow).where(col(RunRow.experiment_id).in_([row.id for row in shown])).order_by(col(RunRow.id))
-            ).all()
+            wanted = col(RunRow.experiment_id).in_([row.id for row in shown])
+            runs = session.exec(_bare_runs().where(wanted).order_by(col(RunRow.id))).all()
             places = queue.places(session, runs)
-            items = [
-                views.experiment_record(row, [run for run in runs if run.experiment_id == row.id], places)
-                for row in shown
-            ]
+            by_experiment: dict[str, list[RunRow]] = {row.id: [] for row in shown}
+            for run in runs:
+                by_experiment[run.experiment_id].append(run)
+            items = [views.experiment_record(row, by_experiment[row.id], places) for row in shown]
         return Page(items=items, next_cursor=next_cursor)
 
     def get_experiment(self, experiment_id: str) -> ExperimentRecord:
@@ -136,8 +143,7 @@ class Store:
 
     def outcomes(self, experiment_id: str) -> list[RunOutcome]:
         with self.db.read() as session:
-            runs = [run for run in runs_of(session, experiment_id) if not run.archived]
-            return [event_log.outcome(session, run) for run in runs]
+            return self._outcomes.of(session, [run for run in runs_of(session, experiment_id) if not run.archived])
 
     # --- runs -------------------------------------------------------------------------------------
 
@@ -286,7 +292,12 @@ def worker_row(session: Session, worker_id: str) -> WorkerRow:
 
 def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
     """In the order of `ExperimentSpec.expand`."""
-    return session.exec(select(RunRow).where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+    return session.exec(_bare_runs().where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
+
+
+def _bare_runs() -> SelectOfScalar[RunRow]:
+    """Runs without their specs, which records of runs leave out and which are most of what there is to read."""
+    return select(RunRow).options(defer(col(RunRow.spec)))  # type: ignore[arg-type]  # Mapped is what it takes
 
 
 def delete_experiment_row(session: Session, changes: Changes, row: ExperimentRow) -> None:
@@ -316,6 +327,7 @@ def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
     session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
     session.exec(delete(BucketRow).where(col(BucketRow.run_id) == run.id))
     session.exec(delete(AttemptRow).where(col(AttemptRow.run_id) == run.id))
+    outcomes.forget(session, run.id)
     session.delete(run)
     session.flush()
     changes.removed = True

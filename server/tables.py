@@ -1,4 +1,4 @@
-"""The six tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
+"""The seven tables. JSON columns hold what pydantic models in `nat_core` wrote; times are UTC."""
 
 from __future__ import annotations
 
@@ -135,3 +135,12 @@ class BucketRow(SQLModel, table=True):
     hi_step: int
     last: float | None = None
     last_step: int
+
+
+class OutcomeRow(SQLModel, table=True):
+    """What a run that has ended comes to. Written and read by `server.outcomes`; it goes with its run."""
+
+    __tablename__ = "outcome"
+
+    run_id: str = Field(primary_key=True)
+    sums: dict[str, Any] = Field(sa_type=JSON)

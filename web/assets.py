@@ -1,11 +1,10 @@
-"""Static files: everything a page needs comes from this host, and Plotly's script from its Python package."""
+"""Static files: everything a page needs comes from this host."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import MutableMapping
 from functools import lru_cache
-from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,22 @@ from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 STATIC_DIR = Path(__file__).parent / "static"
-PLOTLY_URL = f"/static/plotly-{metadata.version('plotly')}.min.js"
+PLOTLY_URL = "/static/vendor/plotly-basic-4.1.1.min.js"
 HTMX_URL = "/static/vendor/htmx-2.0.11.min.js"
 FONT_URL = "/static/vendor/inter-latin-5.3.0.woff2"
 FOREVER = "public, max-age=31536000, immutable"
 
 
 def mount(app: FastAPI) -> None:
-    """Serve `web/static` at `/static`, and plotly.min.js beside it, compressed once."""
+    """Serve `web/static` at `/static`, Plotly's script in it compressed, once."""
     app.add_api_route(PLOTLY_URL, _plotly_script, methods=["GET", "HEAD"], include_in_schema=False)
     app.add_api_route("/favicon.ico", _icon, methods=["GET"], include_in_schema=False)
     app.mount("/static", _Static(directory=STATIC_DIR), name="static")
 
 
 def plotly_script_path() -> Path:
-    """Where the plotly package keeps its browser script."""
-    return Path(str(resources.files("plotly") / "package_data" / "plotly.min.js"))
+    """Where Plotly's browser script lies."""
+    return STATIC_DIR / "vendor" / PLOTLY_URL.rsplit("/", 1)[1]
 
 
 @lru_cache(maxsize=1)

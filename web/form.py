@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from nat_core.spec import ExperimentSpec
+from pydantic import TypeAdapter, ValidationError
+
+from nat_core.spec import BudgetSpec, ExperimentSpec
 
 _LABELS = {
     "/name": "Question",
@@ -42,6 +44,7 @@ MAIN = (
 DATA_TYPES = {"demo_arithmetic": "Built-in arithmetic", "jsonl": "JSON-lines file"}
 _NEVER = ("/base/data", "/base/budget", "/base/seed")  # drawn apart, or set by the experiment
 _NO_LEAF = ("object", "array")  # what has parts of its own is written in the YAML file
+_BUDGET: TypeAdapter[Any] = TypeAdapter(BudgetSpec)
 _KINDS = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "string"}
 
 
@@ -68,11 +71,30 @@ class Field:
 
 @dataclass(frozen=True)
 class BudgetField:
-    """A control of a budget row, shown for the selectors that have the field."""
+    """A control of a budget row, shown for the selectors in which the field says something.
+
+    `limits` holds, by selector, the choices of another field that leave this one a say: `floor` of `rpc` has one
+    with `law` `optimal` alone. A selector that is not in it has none to heed.
+    """
 
     name: str
     selectors: tuple[str, ...]
     field: Field
+    limits: dict[str, tuple[str, tuple[str, ...]]]
+
+    @property
+    def shown_for(self) -> str:
+        """What the page's script reads: `completions importance rpc:law=optimal`."""
+        return " ".join(
+            f"{selector}:{limit[0]}={'|'.join(limit[1])}" if (limit := self.limits.get(selector)) else selector
+            for selector in self.selectors
+        )
+
+    def applies(self, budget: Mapping[str, str]) -> bool:
+        """Whether it says something in this budget."""
+        selector = budget["selector"]
+        name, choices = self.limits.get(selector, ("", ()))
+        return selector in self.selectors and (not choices or budget.get(name) in choices)
 
 
 @dataclass(frozen=True)
@@ -131,9 +153,44 @@ def _budget_fields(members: Mapping[str, Any]) -> list[BudgetField]:
                 found.setdefault(name, []).append(tag)
                 schemas.setdefault(name, part)
     return [
-        BudgetField(name, tuple(tags), _make_field(f"/{name}", schemas[name], schemas[name].get("default")))
+        BudgetField(
+            name,
+            tuple(tags),
+            _make_field(f"/{name}", schemas[name], schemas[name].get("default")),
+            {tag: limit for tag in tags if (limit := _limit(tag, name, members[tag]["properties"])) is not None},
+        )
         for name, tags in found.items()
     ]
+
+
+def _limit(selector: str, name: str, fields: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+    """The other field whose choices decide whether this one may leave its default, and those that let it.
+
+    The schema cannot say so, but the spec refuses what does not apply: it is asked.
+    """
+    other_value = _another(fields[name])
+    for deciding, schema in fields.items():
+        choices = schema.get("enum", ())
+        if deciding == name or not choices:
+            continue
+        taken = [choice for choice in choices if _is_taken({"selector": selector, deciding: choice, name: other_value})]
+        if 0 < len(taken) < len(choices):
+            return deciding, tuple(taken)
+    return None
+
+
+def _another(schema: Mapping[str, Any]) -> Any:
+    """A value within the field's own bounds that is not its default; the upper bound, where there is one."""
+    others = [choice for choice in schema.get("enum", ()) if choice != schema.get("default")]
+    return others[0] if others else schema.get("maximum", schema.get("default"))
+
+
+def _is_taken(budget: Mapping[str, Any]) -> bool:
+    try:
+        _BUDGET.validate_python(budget)
+    except ValidationError:
+        return False
+    return True
 
 
 def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[Field]]]:

@@ -1,12 +1,15 @@
-"""The launch page: the form and the file of one experiment."""
+"""The launch page: the form and the file of one experiment, and what it is expected to cost."""
 
 from __future__ import annotations
 
-from nat_core.records import ExperimentRecord
+from collections.abc import Sequence
+
+from nat_core.records import ExperimentRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from web import views
 from web.draft import MAX_YAML
 from web.form import DATA_TYPES, launch_form
+from web.planning import ExperimentPlan
 from web.presets import PRESETS
 from web.templating import render
 
@@ -14,9 +17,16 @@ TOKEN_HEADER = "Authorization: Bearer ${NATLAB_TOKEN:-$(cat .natlab/token)}"
 
 
 def launch_page(
-    spec: ExperimentSpec, cloned_from: ExperimentRecord | None, preset: str = "demo", with_token: bool = False
+    spec: ExperimentSpec,
+    cloned_from: ExperimentRecord | None,
+    preset: str = "demo",
+    with_token: bool = False,
+    workers: Sequence[WorkerRecord] = (),
 ) -> str:
-    """The launch form, filled with a spec: a clone's, or that of a preset; `with_token` where the server wants one."""
+    """The launch form, filled with a spec: a clone's, or that of a preset.
+
+    `with_token` where the server wants one; `workers` are those that are there to train it.
+    """
     return render(
         "launch.html",
         section="experiments",
@@ -28,4 +38,11 @@ def launch_page(
         token_header=TOKEN_HEADER if with_token else "",
         spec_yaml=views.as_yaml(spec.model_dump(mode="json", exclude_unset=True)),
         max_yaml=MAX_YAML,
+        workers=workers,
     )
+
+
+def plan_fragment(plan: ExperimentPlan) -> str:
+    """The plan's table and warnings, which the page puts in their place as the draft changes."""
+    listed = any(budget.budget == "full" for budget in plan.budgets)
+    return render("plan.html", plan=plan, rows=plan.budgets, reference=None if listed else plan.full)

@@ -43,8 +43,13 @@ def experiments_page(
     here: str,
     server_url: str,
     with_token: bool = False,
+    words: str = "",
 ) -> str:
-    """The table of experiments. `answers` holds each one's headline; `with_token` where the server wants one."""
+    """The table of experiments, of those with `words` if there are any.
+
+    `answers` holds each one's headline; `with_token` where the server wants one.
+    """
+    view = {"archived": "true" if archived else None, "q": words or None}
     rows = [
         {"experiment": item, "answer": answers[item.id], "progress": views.experiment_progress(item)}
         for item in page.items
@@ -55,7 +60,8 @@ def experiments_page(
         rows=rows,
         archived=archived,
         here=here,
-        next_cursor=page.next_cursor,
+        older=link({}, **view, cursor=page.next_cursor) if page.next_cursor else "",
+        words=words,
         curl=launch_command(server_url, with_token),
     )
 

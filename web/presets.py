@@ -43,12 +43,52 @@ def _smollm2_on_gsm8k() -> ExperimentSpec:
                 "optim": {"learning_rate": 1e-6, "warmup_steps": 10},
                 "evaluation": {"every": 20, "num_prompts": 256, "num_samples": 1},
                 "checkpoint": {"every": 50},
-                "resources": {"max_tokens_per_microbatch": 16384},
+                "resources": {"max_tokens_per_microbatch": 8192},
                 "steps": 300,
             },
             "budgets": _BUDGETS,
             "seeds": [0, 1, 2],
             "tags": ["gsm8k"],
+        }
+    )
+
+
+def _qwen3_on_math() -> ExperimentSpec:
+    return parse_experiment_spec(
+        {
+            "name": "How few tokens does competition mathematics need?",
+            "base": {
+                "model": {
+                    "path": "Qwen/Qwen3-8B",
+                    "dtype": "bfloat16",
+                    "chat_template": True,
+                    "gradient_checkpointing": True,
+                    "system_prompt": "Reason step by step, and put the final answer within \\boxed{}.",
+                },
+                "data": {
+                    "type": "jsonl",
+                    "path": "data/math/train.jsonl",
+                    "evaluation_path": "data/math/test.jsonl",
+                    "prompt_field": "problem",
+                },
+                # One level of braces inside the box, as in \boxed{\frac{1}{2}}.
+                "reward": {"type": "exact_match", "answer_pattern": r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"},
+                "rollout": {
+                    "num_prompts": 32,
+                    "num_generations": 8,
+                    "max_prompt_length": 1024,
+                    "max_completion_length": 4096,
+                },
+                "objective": {"epsilon_high": 0.28, "mask_truncated_completions": True},
+                "optim": {"learning_rate": 1e-6, "warmup_steps": 10},
+                "evaluation": {"every": 25, "num_prompts": 500, "num_samples": 1},
+                "checkpoint": {"every": 50},
+                "resources": {"device": "cuda", "max_tokens_per_microbatch": 8192},
+                "steps": 200,
+            },
+            "budgets": _BUDGETS,
+            "seeds": [0, 1, 2],
+            "tags": ["math"],
         }
     )
 
@@ -63,5 +103,11 @@ PRESETS: dict[str, Preset] = {
         "SmolLM2 on GSM8K",
         "Four budgets, three seeds, on a GPU; needs the data set's rows as a file, and the model from the hub.",
         _smollm2_on_gsm8k,
+    ),
+    "qwen3-8b-math": Preset(
+        "Qwen3-8B on MATH",
+        "Four budgets, three seeds, completions of up to 4,096 tokens on a GPU of 141 GB; needs the data set's "
+        "rows as files, and the model from the hub.",
+        _qwen3_on_math,
     ),
 }

@@ -27,6 +27,8 @@ TABS = {
     "events": "Events",
 }
 WITH_CHARTS = ("overview", "metrics", "system")
+X_DEFAULTS = {"system": "wall_s"}
+"""Tabs whose curves are drawn over something else than the step, unless the address says what."""
 LIVE_PARTS = {"logs": "logs", "checkpoints": "checkpoints", "events": "events"}
 """Tabs of which a part follows the run, and the id of that part."""
 
@@ -148,6 +150,8 @@ def run_page(
         live_part=LIVE_PARTS.get(tab, ""),
         siblings=sorted(experiment.runs, key=lambda other: (other.seed, other.cell)),
         run_charts=views.RUN_CHARTS,
+        use_charts=use_charts(run),
+        x_default=X_DEFAULTS.get(tab, "step"),
         system_charts=[key for key, info in METRICS.items() if info.panel is Panel.COST],
         open_charts=learning,
         groups_of_charts=views.more_charts(learning),
@@ -158,6 +162,14 @@ def run_page(
         hardware={views.hardware_word(key): value for key, value in (run.hardware or {}).items()},
         neighbours=(run.hardware or {}).get("neighbours") or 0,
     )
+
+
+def use_charts(run: RunRecord) -> list[str]:
+    """Charts of the machine's use: those that have values, and while the run may still get some, those of its kind."""
+    on_gpu = str((run.hardware or {}).get("device", "")).startswith("cuda")
+    keys = [key for key, info in METRICS.items() if info.panel is Panel.SYSTEM]
+    awaited = [key for key in keys if views.is_active(run) and (on_gpu or not key.startswith("system/gpu"))]
+    return [key for key in keys if key in run.latest or key in awaited]
 
 
 def _texts(numbers: Mapping[str, int | None]) -> dict[str, str | None]:

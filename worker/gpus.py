@@ -63,6 +63,11 @@ class Lease:
         return len(self._locks)
 
     @property
+    def indices(self) -> tuple[int, ...]:
+        """The GPUs it holds, by the driver's number."""
+        return tuple(self._locks)
+
+    @property
     def locks(self) -> tuple[int, ...]:
         return tuple(self._locks.values())
 

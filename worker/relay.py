@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -30,6 +30,7 @@ class EventRelay:
     Args:
         patience_s: how long the server may take to store what was sent.
         folder: the earlier attempts in the same run folder; the server keeps what led to this one.
+        told: what to make of events as they are read, before they are sent.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class EventRelay:
         attempt: int,
         patience_s: float = 5.0,
         folder: Sequence[int] = (),
+        told: Callable[[Sequence[AnyEvent]], list[AnyEvent]] = list,
     ) -> None:
         self._tail = tail
+        self._told = told
         self._redis = connection
         self._run_id = run_id
         self._attempt = attempt
@@ -64,7 +67,7 @@ class EventRelay:
 
     def pump(self) -> None:
         """Send what is new in the file; when Redis is away, keep it and try again later."""
-        while events := self._unsent or self._tail.read():
+        while events := self._unsent or self._told(self._tail.read()):
             self._note(events)
             self._unsent = events
             if not self._send(events):

@@ -21,6 +21,7 @@ from worker.settings import WorkerSettings
 from worker.spare import Spares
 from worker.tail import EventTail
 from worker.trainer import TRAINER, Ending, TrainerProcess
+from worker.usage import Meter, Usage
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +96,15 @@ class Supervisor:
         finally:
             folder.let_go()
         try:
-            return self._watch(run_id, claimed.attempt, trainer, folder).until_the_end()
+            with Usage(Meter(trainer.pid, lease.indices)) as usage:
+                return self._watch(run_id, claimed.attempt, trainer, folder, usage).until_the_end()
         finally:
             trainer.kill()
 
-    def _watch(self, run_id: str, attempt: int, trainer: TrainerProcess, folder: RunFolder) -> _Watch:
+    def _watch(self, run_id: str, attempt: int, trainer: TrainerProcess, folder: RunFolder, usage: Usage) -> _Watch:
         patience_s, earlier = self._settings.resend_s, folder.earlier
         tail = EventTail(folder.path / "events.jsonl")
-        relay = EventRelay(tail, self._redis, run_id, attempt, patience_s, earlier)
+        relay = EventRelay(tail, self._redis, run_id, attempt, patience_s, earlier, usage.told)
         left_behind = {number: folder.events_of(number) for number in earlier}
         backfill = Backfill(left_behind, self._redis, run_id, patience_s)
         progress = Progress(folder.path / "events.jsonl")

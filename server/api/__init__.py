@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from nat_core.records import Problem
-from server.api import checkpoints, experiments, gc, metrics, presets, report, runs, stream, workers
+from server.api import checkpoints, experiments, gc, metrics, plan, presets, report, runs, stream, workers
 
 router = APIRouter(
     prefix="/api/v1",
@@ -16,5 +16,5 @@ router = APIRouter(
         )
     },
 )
-for part in (experiments, report, runs, checkpoints, metrics, workers, presets, stream, gc):
+for part in (experiments, plan, report, runs, checkpoints, metrics, workers, presets, stream, gc):
     router.include_router(part.router)

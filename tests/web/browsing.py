@@ -50,7 +50,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with valkey() as redis_url:
-        app = create_app(Settings(home=tmp_path_factory.mktemp("site"), redis_url=redis_url))
+        home = tmp_path_factory.mktemp("site")
+        app = create_app(Settings(home=home, redis_url=redis_url, lease_s=3600))  # no worker beats here
         store: Store = app.state.store
         finished = finished_experiment(store, small_spec(HOSTILE, seeds=(0, 1), steps=12), evaluate_every=4)
         waiting = launch(store, small_spec("Waiting"))

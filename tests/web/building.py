@@ -97,6 +97,10 @@ def _values(step: int, accuracy, rng: random.Random, share: float, seconds: floa
         "clip_ratio": 0.0,
         "completions/mean_length": generated / 128,
         "completions/clipped_ratio": 0.02,
+        "system/cpu_cores": 1.9 - 0.1 * math.sin(step) ** 2,
+        "system/memory_gib": memory + 0.4,
+        "system/host_cpu": 0.97 - 0.05 * math.sin(step) ** 2,
+        "system/host_memory_gib": memory + 2.1,
     }  # fmt: skip
 
 

@@ -84,7 +84,8 @@ def test_launching_sends_what_the_form_shows(site: Site, page: Page) -> None:
     page.locator('[data-pointer="/base/objective/loss_type"]').select_option("grpo")
     page.locator('[data-pointer="/tags"]').fill("form, test")
     sent: list[str] = []
-    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    launches = f"{site.url}/api/v1/experiments"
+    page.on("request", lambda request: sent.append(request.url) if request.url == launches else None)
     page.get_by_test_id("launch-submit").dblclick()
     page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
     assert len(sent) == 1
@@ -215,3 +216,53 @@ def test_a_clone_marks_what_it_changes(site: Site, page: Page) -> None:
     expect(changes).to_have_text("1 change")
     page.get_by_test_id("budget-row").nth(1).get_by_label("baseline").check()
     expect(page.locator("#budgets-was")).to_have_text("Taken out: truncate · ½. The baseline was full.")
+
+
+# --- what it is expected to cost ----------------------------------------------------------------------
+
+
+def test_the_plan_follows_the_form_the_file_and_what_it_is_reckoned_with(site: Site, page: Page) -> None:
+    site.store.register_worker("tiny", "tiny", {"memory_gib": 0.004})
+    page.goto(f"{site.url}/experiments/new")
+    rows = page.get_by_test_id("plan-table").locator("tbody tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(0)).to_contain_text("100%")
+    before = rows.nth(1).inner_text()
+    page.get_by_test_id("budget-row").nth(1).locator('[data-name="fraction"]').fill("0.25")
+    expect(rows.nth(1)).to_contain_text("rpc · linear · ¼")
+    assert rows.nth(1).inner_text() != before
+    rewrite(page, "num_prompts: 16", "num_prompts: 32")
+    expect(page.get_by_test_id("cost")).to_contain_text("of 19.5k generated")
+
+    # The memory that is there: the largest, or a worker one chooses.
+    page.locator("#plan-worker").select_option("tiny")
+    expect(page.get_by_test_id("plan-warning")).to_contain_text("No budget fits worker tiny's memory of 0.00400 GiB")
+    expect(page.locator("#announce")).to_contain_text("No budget fits worker tiny")
+    mean = page.get_by_label("Completion tokens")
+    expect(mean).to_have_attribute("placeholder", "76")
+    mean.fill("lots")
+    expect(page.locator("#plan-completion_tokens-fault")).to_contain_text("'lots'")
+    expect(mean).to_have_attribute("aria-invalid", "true")
+    mean.fill("40")
+    expect(page.locator("#plan-completion_tokens-fault")).to_be_hidden()
+    expect(page.get_by_test_id("cost")).to_contain_text("of 10.2k generated")
+
+    # A draft with faults has no plan; what was said last stays, faint.
+    page.locator('[data-pointer="/base/steps"]').fill("many")
+    expect(page.locator("#cost-table")).to_have_class("stale")
+    expect(rows).to_have_count(4)
+
+
+def test_a_budget_asks_for_a_floor_where_its_law_has_one(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    row = page.get_by_test_id("budget-row").nth(1)
+    floor = row.locator('[data-name="floor"]')
+    expect(floor).to_be_hidden()
+    row.locator('[data-name="law"]').select_option("optimal")
+    floor.fill("0.4")
+    expect(page.locator("#yaml")).to_have_value(re.compile("floor: 0.4"))
+    row.locator('[data-name="law"]').select_option("linear")
+    expect(floor).to_be_hidden()
+    expect(page.locator("#yaml")).not_to_have_value(re.compile("floor"))
+    row.locator('[data-name="selector"]').select_option("importance")
+    expect(floor).to_be_visible()

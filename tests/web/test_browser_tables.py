@@ -88,3 +88,26 @@ def test_help_lists_the_keys_and_keys_rest_while_one_types(site: Site, page: Pag
     expect(page.locator("#filter")).not_to_be_focused()
     page.get_by_role("button", name="Keyboard shortcuts").click()
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+
+
+def test_experiments_are_searched_walked_and_opened_by_keyboard(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments")
+    rows = page.get_by_test_id("experiments-table").locator("tbody tr")
+    expect(page.locator("#live")).to_have_text("live")
+    page.keyboard.press("/")
+    page.keyboard.type("waiting")
+    expect(rows).to_have_count(1)
+    assert "q=waiting" in page.url
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    expect(rows.first.locator("a").first).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{site.url}/experiments/{site.waiting.id}")
+    page.go_back()
+    expect(page.locator("#filter")).to_have_value("waiting")
+    expect(rows).to_have_count(1)
+    page.locator("#filter").fill("nowhere")
+    expect(page.get_by_test_id("none-found")).to_be_visible()
+    page.get_by_role("link", name="Show all").click()
+    expect(rows.first).to_be_visible()
+    expect(page.locator("#filter")).to_have_value("")

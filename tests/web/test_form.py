@@ -75,6 +75,16 @@ def test_a_budget_row_asks_only_what_leaves_a_choice() -> None:
     assert set(form.selectors) == {"full", "urs", "rpc", "completions", "importance", "truncate", "top_surprisal"}
 
 
+def test_a_field_is_shown_where_it_says_something() -> None:
+    parts = {part.name: part for part in launch_form(demo_experiment()).budget_fields}
+    assert parts["floor"].limits == {"rpc": ("law", ("optimal",))}  # the only one that hangs on another field
+    assert parts["floor"].shown_for == "completions importance rpc:law=optimal"
+    assert parts["floor"].applies({"selector": "rpc", "law": "optimal"})
+    assert not parts["floor"].applies({"selector": "rpc", "law": "linear"})
+    assert parts["floor"].applies({"selector": "importance"}) and not parts["floor"].applies({"selector": "urs"})
+    assert all(part.limits == {} for name, part in parts.items() if name != "floor")
+
+
 def test_a_clone_shows_the_other_kind_of_data() -> None:
     base = RunSpec(data=JsonlData(path="/data/train.jsonl", max_rows=8))
     form = launch_form(ExperimentSpec(name="x", base=base, budgets=[UrsBudget(fraction=0.25)], baseline=0))

@@ -48,6 +48,24 @@ def test_the_empty_listing_says_what_to_do_and_its_command_launches_the_demo(cli
     assert "Nothing archived" in client.get("/experiments?archived=true").text
 
 
+def test_experiments_are_found_by_words_in_their_name_or_tags(client: TestClient, store: Store) -> None:
+    for name in ("Half of GSM8K", "100% of_it", "Quarter <of> it"):
+        launch(store, small_spec(name).model_copy(update={"tags": ["Arithmetic"] if "Quarter" in name else []}))
+
+    def found(words: str) -> list[str]:
+        html = client.get("/experiments", params={"q": words}).text
+        return rows_of(html, "experiments-table") if "experiments-table" in html else []
+
+    assert [row.split(" queued")[0] for row in found("gsm")] == ["Half of GSM8K"]
+    assert [row.split(" queued")[0] for row in found("arith")] == ["Quarter <of> it Arithmetic"]
+    assert len(found("of")) == 3 and found("of gsm8k half") == []
+    assert len(found("%")) == 1 and len(found("f_i")) == 1  # what SQL gives a meaning is taken as it stands
+    nothing = client.get("/experiments?q=<b>nowhere").text
+    assert 'data-testid="none-found"' in nothing and "&lt;b&gt;nowhere" in nothing and "<b>nowhere" not in nothing
+    assert "No archived experiment has" in text_of(client.get("/experiments?archived=true&q=x").text)
+    assert client.get("/experiments", params={"q": "x" * 900}).status_code == 200
+
+
 def test_commands_carry_the_name_of_the_token_s_variable_where_one_is_needed(
     client: TestClient, tmp_path: Path
 ) -> None:

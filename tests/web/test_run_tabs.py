@@ -11,14 +11,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from nat_core.events import CheckpointEvent, LogEvent, StateEvent
-from nat_core.records import RunRecord
+from nat_core.records import RunRecord, RunState
 from server.ingest import Batch, store_batches
 from server.life import RunLife
 from server.store import Store
 from tests.web.building import HARDWARE, finished_experiment, launch, small_spec, train
 from tests.web.test_pages import rows_of, text_of
 from web.history import log_view
-from web.run_pages import TABS
+from web.run_pages import TABS, use_charts
 
 
 @pytest.fixture
@@ -143,3 +143,31 @@ def test_checkpoints_tab_offers_what_lies_here(client: TestClient, store: Store,
     assert row.startswith("12 step-00000012") and "3.00 MiB" in row
     link = re.search(r'href="(/api/[^"]+)" download', html)
     assert link is not None and client.get(link[1]).headers["content-type"] == "application/x-tar"
+
+
+def test_the_system_tab_draws_what_was_sampled_over_wall_clock(client: TestClient, run: RunRecord) -> None:
+    html = client.get(f"/runs/{run.id}/system").text
+    shown = re.findall(r'data-testid="chart-(system/\w+)"', html)
+    assert shown == ["system/cpu_cores", "system/memory_gib", "system/host_cpu", "system/host_memory_gib"]
+    assert f'data-figures="/runs/{run.id}/figures.json?x=wall_s"' in html
+    assert 'data-value="wall_s" aria-pressed="true"' in html and 'data-value="step" aria-pressed="false"' in html
+    metrics = client.get(f"/runs/{run.id}/metrics").text
+    assert f'data-figures="/runs/{run.id}/figures.json"' in metrics
+    assert 'data-value="step" aria-pressed="true"' in metrics
+
+
+def test_a_gpu_s_charts_are_there_before_its_first_sample(client: TestClient, store: Store) -> None:
+    run = launch(store, small_spec()).runs[0]
+    on_gpu = run.model_copy(update={"hardware": {"device": "cuda"}})
+    assert [key for key in use_charts(on_gpu) if "gpu" in key] == [
+        "system/gpu",
+        "system/gpu_memory_gib",
+        "system/gpu_power_w",
+    ]
+    assert not any("gpu" in key for key in use_charts(run)) and len(use_charts(run)) == 4
+    ended = on_gpu.model_copy(update={"state": RunState.FAILED})
+    assert use_charts(ended) == []
+    sampled = ended.model_copy(update={"latest": {"system/gpu": 0.9, "reward": 1.0}})
+    assert use_charts(sampled) == ["system/gpu"]
+    RunLife(store).act(run.id, "stop")
+    assert "No use was sampled" in client.get(f"/runs/{run.id}/system").text

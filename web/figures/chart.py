@@ -10,6 +10,7 @@ from web.formatting import count, percent, significant
 from web.palette import Palette
 
 Figure = dict[str, Any]
+_NAMED_UNITS = ("s", "GiB", "tokens/s", "nats", "cores", "W")
 FONT = 'Inter, system-ui, -apple-system, "Segoe UI", sans-serif'
 
 
@@ -78,7 +79,7 @@ def metric_value(info: MetricInfo, value: float | None) -> str:
     if info.unit == "tokens":
         return count(value)
     text = significant(value)
-    return f"{text} {info.unit}" if value is not None and info.unit in ("s", "GiB", "tokens/s", "nats") else text
+    return f"{text} {info.unit}" if value is not None and info.unit in _NAMED_UNITS else text
 
 
 def metric_hover_format(info: MetricInfo) -> str:
@@ -87,5 +88,5 @@ def metric_hover_format(info: MetricInfo) -> str:
         return "%{y:.1%}"
     if info.unit == "tokens":
         return "%{y:,.0f}"
-    suffix = f" {info.unit}" if info.unit in ("s", "GiB", "tokens/s", "nats") else ""
+    suffix = f" {info.unit}" if info.unit in _NAMED_UNITS else ""
     return "%{y:.3~g}" + suffix

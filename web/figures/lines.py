@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nat_core.events import MetricInfo
+from nat_core.events import MetricInfo, Panel
 from web.figures.axes import X_TITLES, Axes, smoothed
 from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hover_format, metric_value
 from web.formatting import count, significant
 from web.palette import Palette, faded
 
-_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s")
+_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W")
 _FEW_POINTS = 16
 _PLAIN = Axes()
 
@@ -102,8 +102,9 @@ def _parts(line: Line, smooth: float) -> list[Line]:
 
 
 def _unit_words(info: MetricInfo) -> str:
-    words = {"share": "%, ", "s": "seconds, ", "GiB": "GiB, ", "tokens": "tokens, ", "nats": "nats, "}
-    return words.get(info.unit, "tokens/s, " if info.unit == "tokens/s" else "")
+    words = {"share": "%", "s": "seconds", "GiB": "GiB", "tokens": "tokens", "nats": "nats", "W": "watts"}
+    words |= {unit: unit for unit in ("tokens/s", "cores")}
+    return f"{words[info.unit]}, " if info.unit in words else ""
 
 
 def _y_range(info: MetricInfo, lines: Sequence[Line], log: bool) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _y_range(info: MetricInfo, lines: Sequence[Line], log: bool) -> dict[str, An
     if log:
         return {"type": "log", "dtick": "D1" if _decades(lines) < 1.5 else 1}
     value = next(value for line in lines for value in line.y if value is not None)
-    if info.unit in _FROM_ZERO:
+    if info.unit in _FROM_ZERO or info.panel is Panel.SYSTEM:
         return {"rangemode": "tozero"}
     if _span(lines) > 0:
         return {"rangemode": "normal"}

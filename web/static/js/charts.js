@@ -52,6 +52,7 @@ async function update(elements) {
       for (const element of due) {
         const chart = answer.figures[element.dataset.chart];
         if (chart) await draw(element, chart);
+        await breath();
       }
     }
   } catch {
@@ -107,8 +108,15 @@ function link(element) {
   });
 }
 
-function redraw() {
-  for (const [element, chart] of charts) if (element.isConnected && window.Plotly) draw(element, chart);
+// Between two charts the browser may answer the reader: many drawn in one go would hold it up.
+const breath = () => new Promise((resume) => setTimeout(resume));
+
+async function redraw() {
+  for (const element of [...charts.keys()]) {
+    if (!element.isConnected || !window.Plotly) continue;
+    await draw(element, charts.get(element));
+    await breath();
+  }
 }
 
 function fillTable(details, { summary, table: { columns, rows } }) {

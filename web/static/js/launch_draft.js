@@ -1,9 +1,10 @@
 // Keeps the form and the file in step: what is typed in one is sent to the server, which answers with the
-// other, with what is wrong at which line, and with the runs that it would make.
+// other, with what is wrong at which line, and with the runs that it would make and their cost.
 import { showChanges } from "./launch_changes.js";
 import { showCommands } from "./launch_commands.js";
 import { fill, specification } from "./launch_document.js";
 import { showGrid } from "./launch_grid.js";
+import { showPlan } from "./launch_plan.js";
 
 const TYPING_MS = 250;
 const form = document.getElementById("launch");
@@ -47,6 +48,7 @@ async function send(side) {
   try {
     const draft = await ask(side === "file" ? { yaml: file.value } : { document: specification() });
     if (!draft) return;
+    showPlan(draft.document);
     if (side === "file") {
       showBroken(draft.faults);
       if (!draft.document) return;

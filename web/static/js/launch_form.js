@@ -3,6 +3,7 @@
 import { changed, inStep, startDraft } from "./launch_draft.js";
 import { specification } from "./launch_document.js";
 import { clearFaults, showFaults } from "./launch_faults.js";
+import { startPlan } from "./launch_plan.js";
 import { addShares, chooseData, removeRow, shapeRow, startRows } from "./launch_rows.js";
 import { problemText } from "./messages.js";
 
@@ -50,9 +51,9 @@ async function submit(event) {
 }
 
 function onChange({ target }) {
-  if (target.id === "yaml" || target.closest("[data-builder]")) return;
+  if (target.id === "yaml" || target.closest("[data-builder], #cost")) return;
   if (target.name === "data-type") chooseData();
-  if (target.dataset.name === "selector") shapeRow(target.closest(".budget"));
+  if (target.tagName === "SELECT" && target.dataset.name) shapeRow(target.closest(".budget"));
   changed("form");
 }
 
@@ -72,6 +73,7 @@ export function startLaunchForm() {
   form.addEventListener("input", onChange);
   form.addEventListener("change", onChange);
   form.addEventListener("click", onClick);
+  startPlan();
   startDraft();
   form.querySelector("[type=submit]").disabled = false; // before this, the browser itself would send the form
 }

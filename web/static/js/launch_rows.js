@@ -15,9 +15,20 @@ function prepareRow(row) {
   for (const control of row.querySelectorAll("[data-name]")) control.setAttribute("aria-describedby", fault.id);
 }
 
+// Whether a field says something in a row. `data-for` lists selectors, each with the choice of another field that it
+// may hang on: `completions rpc:law=optimal`.
+function applies(row, selector, rule) {
+  const [wanted, limit] = rule.split(":");
+  if (wanted !== selector || !limit) return wanted === selector;
+  const [name, choices] = limit.split("=");
+  return choices.split("|").includes(row.querySelector(`[data-name="${name}"]`).value);
+}
+
 export function shapeRow(row) {
   const selector = row.querySelector("[data-name=selector]");
-  for (const part of row.querySelectorAll("[data-for]")) part.hidden = !part.dataset.for.split(" ").includes(selector.value);
+  for (const part of row.querySelectorAll("[data-for]")) {
+    part.hidden = !part.dataset.for.split(" ").some((rule) => applies(row, selector.value, rule));
+  }
   const help = row.querySelector("[data-budget-help]");
   const words = selector.selectedOptions[0].dataset.help.split("`");
   help.replaceChildren(...words.map((word, i) => (i % 2 ? Object.assign(document.createElement("code"), { textContent: word }) : word)));

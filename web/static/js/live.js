@@ -7,6 +7,7 @@ const POLL_MS = 5000;
 const states = new Map();
 let source = null;
 let poll = null;
+let heard = false; // whether the line was ever open: once it is again, what was said meanwhile is fetched
 
 // Calls at most once in APART_MS; a call that comes too early is made later, not dropped.
 function spaced(call) {
@@ -53,29 +54,33 @@ function show(tone, word) {
 
 function open(url) {
   source = new EventSource(url);
-  let opened = false;
   source.addEventListener("open", () => {
     show("good", "live");
-    clearInterval(poll);
-    if (opened) both(); // what was said while the line was down
-    opened = true;
+    if (heard) both();
+    heard = true;
   });
   source.addEventListener("error", () => {
     show("warn", "reconnecting");
-    if (source && source.readyState === EventSource.CLOSED) {
-      clearInterval(poll);
-      poll = setInterval(both, POLL_MS);
-    }
+    if (source?.readyState === EventSource.CLOSED) pollAndRetry(url);
   });
   source.addEventListener("run", onRun);
   source.addEventListener("metrics", both);
   source.addEventListener("resync", both);
 }
 
+// The browser reconnects by itself, unless it was answered by something other than a stream.
+function pollAndRetry(url) {
+  clearTimeout(poll);
+  poll = setTimeout(() => {
+    both();
+    open(url);
+  }, POLL_MS);
+}
+
 function close() {
   source?.close();
   source = null;
-  clearInterval(poll);
+  clearTimeout(poll);
 }
 
 // A part whose new text equals the old one stays as it is: selections and open menus survive.

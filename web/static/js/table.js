@@ -68,7 +68,7 @@ function onColumns(list) {
 }
 
 function onFilter(input) {
-  setParams({ q: input.value.trim() });
+  setParams({ q: input.value.trim(), cursor: "" });
   refresh();
 }
 

@@ -1,0 +1,199 @@
+"""What an experiment is expected to cost, before it starts: each budget's update step, beside full's.
+
+Lengths of completions are not known before any was sampled, so they are assumed: said with the plan, and open to
+better knowledge. Everything here is arithmetic on a spec and a model's sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydantic import Field
+
+from nat_core.cost import ModelShape, StepPlan, plan_step
+from nat_core.records import Record
+from nat_core.spec import BudgetSpec, ExperimentSpec, FullBudget, RunSpec
+from web.formatting import significant
+from web.room import Room
+
+_FEW_ROWS, _MOST_ROWS = 256, 4096
+_ENOUGH = 16
+"""A step is planned on some of its completions and scaled, if those fill so many micro-batches: the last one, which
+is not full, then hardly tells."""
+
+
+class Assumed(Record):
+    """What a plan takes for granted."""
+
+    prompt_tokens: int = Field(description="Tokens of each prompt.")
+    completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly by up to 3/4 of it.")
+
+
+class BudgetPlan(Record):
+    """One budget's update step, as expected. Shares are of `full`, on the same completions."""
+
+    budget: str = Field(description="The budget in words.")
+    tokens_generated: int = Field(description="Completion tokens that a step samples.")
+    tokens_selected: float = Field(description="Of those, trained on.")
+    tokens_trunk: float = Field(description="Prompt and completion tokens that go through the layers.")
+    flops: float = Field(description="Operations of forward and backward passes.")
+    flops_share: float
+    seconds: float | None = Field(None, description="Of forward and backward passes; null where the speed is unknown.")
+    seconds_share: float | None = None
+    num_microbatches: int
+    largest_microbatch: float = Field(description="Tokens of the largest micro-batch.")
+    memory_gib: dict[str, float] = Field(description="By part: weights, gradients, optimizer, activations, logits, …")
+    total_gib: float
+    total_share: float
+    fits: bool | None = Field(None, description="Whether that is within the room there is; null where it is unknown.")
+
+
+class ExperimentPlan(Record):
+    """What an experiment would start, and what that is expected to cost."""
+
+    num_runs: int
+    cells: list[str] = Field(description="The budgets in words.")
+    seeds: list[int]
+    steps_total: int = Field(description="Steps of all runs together.")
+    tokens_generated_total: float | None = Field(None, description="Completion tokens of all runs together.")
+    tokens_selected_total: float | None = Field(None, description="Of those, trained on.")
+    assumed: Assumed
+    full: BudgetPlan | None = Field(None, description="The step that trains on every token.")
+    budgets: list[BudgetPlan] = Field(default=[], description="In the order of the experiment's budgets.")
+    room: Room | None = Field(None, description="The memory that the budgets must fit in.")
+    warnings: list[str] = Field(default=[], description="What will not go well, each in a sentence.")
+    unknown: str | None = Field(None, description="Why no cost can be told, where that is so.")
+
+
+def assumptions(spec: RunSpec, prompt: int | None = None, completion: int | None = None) -> Assumed:
+    """What is given, else what the demo's task makes, else a quarter of the longest prompt and half of a completion."""
+    rollout, data = spec.rollout, spec.data
+    usual = max(1, rollout.max_prompt_length // 4), max(1, rollout.max_completion_length // 2)
+    if data.type == "demo_arithmetic":  # 3 tokens an operation and 2 around them; worked out 7 each, and the answer
+        operations = (data.min_operations + data.max_operations) / 2
+        usual = round(3 * operations + 2), min(rollout.max_completion_length, round(7 * operations + 3))
+    return Assumed(prompt_tokens=prompt or usual[0], completion_tokens=completion or usual[1])
+
+
+def plan_experiment(
+    spec: ExperimentSpec, shape: ModelShape | str, assumed: Assumed, room: Room | None = None
+) -> ExperimentPlan:
+    """The plan; `shape` is the model's, or a sentence on why it is not known."""
+    runs = len(spec.budgets) * len(spec.seeds)
+    bare = ExperimentPlan(
+        num_runs=runs,
+        cells=[budget.label for budget in spec.budgets],
+        seeds=list(spec.seeds),
+        steps_total=runs * spec.base.steps,
+        assumed=assumed,
+        room=room,
+    )
+    if isinstance(shape, str):
+        return bare.model_copy(update={"unknown": shape})
+    full = _step(_document(spec.base, FullBudget()), shape, assumed.prompt_tokens, assumed.completion_tokens)
+    steps = [
+        _step(_document(spec.base, budget), shape, assumed.prompt_tokens, assumed.completion_tokens)
+        for budget in spec.budgets
+    ]
+    budgets = [_told(budget, step, full, room) for budget, step in zip(spec.budgets, steps, strict=True)]
+    each = spec.base.steps * len(spec.seeds)
+    return bare.model_copy(
+        update={
+            "full": _told(FullBudget(), full, full, room),
+            "budgets": budgets,
+            "tokens_generated_total": each * sum(plan.tokens_generated for plan in budgets),
+            "tokens_selected_total": each * sum(plan.tokens_selected for plan in budgets),
+            "warnings": _warnings(spec.base, budgets, room),
+        }
+    )
+
+
+def _document(base: RunSpec, budget: BudgetSpec) -> str:
+    """What of a run's spec its cost depends on: the same for two specs that differ in their name or seeds alone."""
+    spec = base.model_copy(update={"budget": budget})
+    return spec.model_dump_json(include={"model", "rollout", "objective", "budget", "resources"})
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step's plan, made of some of its completions, and how many times as many it has."""
+
+    plan: StepPlan
+    times: float
+
+
+@lru_cache(maxsize=512)  # the launch page asks anew at every change, most of which leave most budgets as they are
+def _step(document: str, shape: ModelShape, prompt: int, mean: int) -> _Step:
+    spec = RunSpec.model_validate_json(document)
+    group, longest = spec.rollout.num_generations, spec.rollout.max_completion_length
+    num_groups = max(1, _FEW_ROWS // group)
+    while True:
+        used = min(spec.rollout.num_prompts, num_groups)
+        plan = plan_step(spec, shape, prompt, spread(mean, longest, used * group))
+        if used == spec.rollout.num_prompts or plan.num_microbatches >= _ENOUGH or used * group >= _MOST_ROWS:
+            return _Step(plan, spec.rollout.num_prompts / used)
+        num_groups *= 4
+
+
+def spread(mean: int, longest: int, count: int) -> list[int]:
+    """So many lengths, evenly from a quarter of the mean to 7/4 of it; closer to it where the longest is nearer."""
+    middle = min(mean, longest)
+    reach = min(0.75 * middle, longest - middle)
+    return [max(1, round(middle + reach * (2 * (i + 0.5) / count - 1))) for i in range(count)]
+
+
+def _told(budget: BudgetSpec, step: _Step, full: _Step, room: Room | None) -> BudgetPlan:
+    plan, times = step.plan, step.times
+    seconds, of_full = _seconds(step), _seconds(full)
+    return BudgetPlan(
+        budget=budget.label,
+        tokens_generated=round(times * plan.tokens_generated),
+        tokens_selected=times * plan.tokens_selected,
+        tokens_trunk=times * plan.tokens_trunk,
+        flops=times * plan.flops,
+        flops_share=times * plan.flops / (full.times * full.plan.flops),
+        seconds=seconds,
+        seconds_share=seconds / of_full if seconds and of_full else None,
+        num_microbatches=round(times * plan.num_microbatches),
+        largest_microbatch=plan.largest_microbatch,
+        memory_gib=plan.memory_gib,
+        total_gib=plan.total_gib,
+        total_share=plan.total_gib / full.plan.total_gib,
+        fits=None if room is None or room.memory_gib is None else plan.total_gib <= room.memory_gib,
+    )
+
+
+def _seconds(step: _Step) -> float | None:
+    return None if step.plan.seconds is None else step.times * step.plan.seconds
+
+
+def _warnings(base: RunSpec, budgets: Sequence[BudgetPlan], room: Room | None) -> list[str]:
+    if room is None:
+        return []
+    said = [f"worker {room.worker_id} takes none of these runs: {room.refusal}"] if room.refusal else []
+    large = [plan for plan in budgets if plan.fits is False]
+    if not large or room.memory_gib is None:
+        return said
+    names = "no budget fits" if len(large) == len(budgets) else f"{_listed([plan.budget for plan in large])} won't fit"
+    most = max(large, key=lambda plan: plan.total_gib)
+    where = f"worker {room.worker_id}'s {'GPU' if room.on_gpu else 'memory'}"
+    need = f"{names} {where} of {significant(room.memory_gib)} GiB: a step needs {significant(most.total_gib)} GiB"
+    return [*said, f"{need}; {_remedy(base, most, room.memory_gib)}"]
+
+
+def _remedy(base: RunSpec, plan: BudgetPlan, room_gib: float) -> str:
+    held = sum(plan.memory_gib.get(part, 0.0) for part in ("weights", "gradients", "optimizer", "reference"))
+    if held > room_gib:
+        return f"{significant(held)} of them whatever the batch is, so take a smaller model or a larger worker"
+    size = base.resources.per_device_train_batch_size
+    field = "max_tokens_per_microbatch" if size is None else "per_device_train_batch_size"
+    ways = [f"lower resources.{field}"] + (
+        [] if base.model.gradient_checkpointing else ["model.gradient_checkpointing"]
+    )
+    return " or turn on ".join(ways)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
