@@ -40,7 +40,7 @@ PARAMETERS: dict[str, Any] = {
     "experiment_id": EXPERIMENT_ID,
     "run_id": RUN_ID,
     "worker_id": WORKER_ID,
-    "name": "step-40",
+    "name": "step-00000040",
     "run_ids": RUN_ID,
     "keys": "reward,eval/accuracy",
     "x": "tokens_selected",
@@ -254,7 +254,7 @@ def examples() -> dict[str, Example]:
         f"GET {run}/checkpoints": Example(
             [
                 CheckpointRecord(
-                    name="step-40", step=40, size_bytes=9_912_320, files=["model.safetensors"], written_at=_NOW
+                    name="step-00000040", step=40, size_bytes=9_912_320, files=["model.safetensors"], written_at=_NOW
                 )
             ]
         ),

@@ -94,7 +94,7 @@ def watch(
 
 
 def compare(experiment_id: ExperimentId, as_json: AsJson = False) -> None:
-    """Compare an experiment's budgets: accuracy, savings and the verdict."""
+    """Compare an experiment's budgets. Accuracy, savings and the verdict."""
     with connect() as lab:
         comparison = lab.compare(experiment_id)
     if as_json:

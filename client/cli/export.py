@@ -17,7 +17,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an experiment's answer, tables and figures as one HTML file that needs no network."""
+    """Write an experiment's report as one HTML file. Answer, tables and figures; it needs no network."""
     if output.exists() and not force:
         raise ClientError(f"{output} is there already; choose another name, or write over it with --force")
     with connect() as lab, err.status("Fetching the report …"):

@@ -23,7 +23,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what an update step will cost under each budget, before anything runs."""
+    """Say what each budget's update step will cost, before it runs."""
     from client import plan as planning
 
     run, budgets = _run_and_budgets(spec, assignments)

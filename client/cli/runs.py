@@ -44,7 +44,7 @@ def logs(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print its events, a line of JSON each.")] = False,
 ) -> None:
-    """Print what a run logged, then the end of what its trainer printed; with -f, what happens, as it happens."""
+    """Print what a run logged. Then the end of what its trainer printed; with -f, what happens, as it happens."""
     with connect() as lab:
         if not follow and not as_json:
             _print_text(lab.logs(run_id), lines)

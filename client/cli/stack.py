@@ -18,7 +18,7 @@ from nat_core.spec import ExperimentSpec, demo_experiment
 
 
 def up(as_json: AsJson = False) -> None:
-    """Start Valkey, server and worker on this machine, and serve until Ctrl-C."""
+    """Start all of natlab on this machine. Valkey, server and worker serve until Ctrl-C."""
     from client.up import Settings, Stack
 
     with stop_signals() as hurried, Stack(Settings.from_environment(), _teller(as_json), hurried) as stack:
@@ -36,7 +36,7 @@ def demo(
     leave: Annotated[bool, typer.Option("--exit", help="End after the table instead of serving on.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, and end.")] = False,
 ) -> None:
-    """Start everything, train the built-in demo under four token budgets, and compare them."""
+    """Train the built-in demo and compare. Starts everything first; four token budgets, a table, the pages."""
     from client.up import Settings, Stack
 
     spec = _demo_spec(steps, seeds)
@@ -60,7 +60,7 @@ def demo(
 
 
 def print_link(as_json: AsJson = False) -> None:
-    """Print the address that lets a browser in; it holds the token, so keep it to yourself."""
+    """Print the address that lets a browser in. It holds the token, so keep it to yourself."""
     address = link(default_url())
     if as_json:
         print_json({"url": default_url(), "link": address})

@@ -37,7 +37,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="Where the copy goes; must not exist yet.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Copy the database of this machine's server, which may go on writing. Run folders are plain files."""
+    """Copy the database while the server writes on. It is this machine's; run folders are plain files."""
     from client.backup import backup as copy
 
     with err.status("Copying the database …"):
@@ -55,7 +55,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give disk space back: folders of deleted runs, and the database's free pages."""
+    """Give disk space back. Folders of deleted runs, and the database's free pages."""
     with connect() as lab, err.status("Looking for what nobody needs …"):
         swept = lab.gc(archived_days, dry_run)
     if as_json:
@@ -72,7 +72,7 @@ def doctor(
     role: Annotated[Role, typer.Option(help="What this machine is to do: all of it (up), or one part.")] = Role.UP,
     as_json: AsJson = False,
 ) -> None:
-    """Check this machine for what natlab needs, and say what to do about what is missing."""
+    """Check this machine for what natlab needs. Says what to do about what is missing; changes nothing."""
     from client.doctor import examine, show
 
     with err.status("Looking at this machine …"):

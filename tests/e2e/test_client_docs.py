@@ -14,6 +14,13 @@ from tests.e2e.support import REPOSITORY, Command, stack_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
+SMALL = {
+    "steps": 2,
+    "data": {"type": "demo_arithmetic", "min_operations": 3, "max_operations": 4},
+    "rollout": {"num_prompts": 8, "num_generations": 4, "max_completion_length": 48},
+    "evaluation": {"every": 1, "num_prompts": 8, "greedy": False},
+}
+
 
 def block(file: str, language: str, containing: str) -> str:
     """A document's first code block in a language that contains a text."""
@@ -46,8 +53,7 @@ def test_the_guide_s_script_prints_accuracies_headline_and_frame(stack: Command,
 def test_the_guide_s_means_and_live_events_hold_for_a_finished_experiment(
     stack: Command, lab: NatLab, tmp_path: Path
 ) -> None:
-    spec = {"name": "x", "base": {"steps": 2, "evaluation": {"every": 1}}, "budgets": [{"selector": "full"}]}
-    experiment = lab.wait(lab.launch(spec))
+    experiment = lab.wait(lab.launch({"name": "x", "base": SMALL, "budgets": [{"selector": "full"}]}))
     head = f"""
 from client import NatLab, RunChanged
 lab = NatLab()
@@ -61,8 +67,8 @@ run = experiment.runs[0]
 
 
 def test_the_guide_s_async_script_runs_two_side_by_side(stack: Command, lab: NatLab, tmp_path: Path) -> None:
-    spec = "spec = {'base': {'steps': 1}, 'budgets': [{'selector': 'full'}]}\n"
-    python(stack, tmp_path, spec + block("docs/python-client.md", "python", "AsyncNatLab"))
+    spec = {"base": SMALL, "budgets": [{"selector": "full"}]}
+    python(stack, tmp_path, f"spec = {spec!r}\n" + block("docs/python-client.md", "python", "AsyncNatLab"))
     assert {"first", "second"} <= {experiment.name for experiment in lab.experiments(limit=2)}
 
 
@@ -79,7 +85,7 @@ def test_the_rest_page_s_requests_launch_once(stack: Command, lab: NatLab) -> No
         )
         assert done.returncode == 0, done.stderr
     assert len(lab.experiments()) == before + 1
-    lab.wait(lab.experiments(limit=1)[0])
+    lab.wait(lab.stop_experiment(lab.experiments(limit=1)[0]))
 
 
 def test_the_live_stream_tells_of_a_run_from_its_launch_to_its_end(stack: Command, lab: NatLab) -> None:
@@ -87,7 +93,7 @@ def test_the_live_stream_tells_of_a_run_from_its_launch_to_its_end(stack: Comman
 
     changes = lab.live()
     next(changes)  # connected
-    experiment = lab.launch({"name": "live", "base": {"steps": 2}, "budgets": [{"selector": "full"}]})
+    experiment = lab.launch({"name": "live", "base": SMALL, "budgets": [{"selector": "full"}]})
     states: list[str] = []
     for change in changes:
         if isinstance(change, RunChanged) and change.run.experiment_id == experiment.id:
