@@ -32,6 +32,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f}%"
 
 
+def state_text(state: str) -> Text:
+    """A state in its colour."""
+    return Text(state, style=_STATE_STYLES.get(state, ""))
+
+
 # --- progress -------------------------------------------------------------------------------------
 
 
@@ -72,8 +77,7 @@ class ExperimentProgress:
         task = self._tasks[run.id]
         if run.started_at is not None and bars.tasks[bars.task_ids.index(task)].start_time is None:
             bars.start_task(task)
-        state = Text(run.state, style=_STATE_STYLES.get(run.state, ""))
-        bars.update(task, completed=run.step, values=latest_values(run.latest), state=state)
+        bars.update(task, completed=run.step, values=latest_values(run.latest), state=state_text(run.state))
         if run.state.is_final:
             bars.stop_task(task)
 
@@ -164,9 +168,10 @@ def print_experiments(console: Console, experiments: Sequence[ExperimentRecord])
     for experiment in experiments:
         for index, run in enumerate(experiment.runs):
             first = (experiment.id, Text(experiment.name)) if index == 0 else ("", "")
-            state = Text(run.state, style=_STATE_STYLES.get(run.state, ""))
             accuracy = percent(run.latest.get("eval/accuracy"))
-            table.add_row(*first, run.id, run.label, str(run.seed), state, f"{run.step}/{run.steps}", accuracy)
+            table.add_row(
+                *first, run.id, run.label, str(run.seed), state_text(run.state), f"{run.step}/{run.steps}", accuracy
+            )
     console.print(table)
 
 

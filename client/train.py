@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -40,20 +41,38 @@ class RunReport:
         elif isinstance(event, StateEvent) and event.phase == "ended":
             self.ended = event
 
+    @property
+    def outcome(self) -> str:
+        return self.ended.outcome if self.ended is not None and self.ended.outcome else "failed"
+
+    def as_json(self, seconds: float, output: Path) -> dict[str, Any]:
+        """How it ended, for programs."""
+        return {
+            "outcome": self.outcome,
+            "reason": self.ended.reason if self.ended is not None else None,
+            "message": self.ended.message if self.ended is not None else None,
+            "step": self.step,
+            "latest": self.latest,
+            "tokens_generated": self.tokens_generated,
+            "tokens_selected": self.tokens_selected,
+            "seconds": seconds,
+            "output": str(output),
+        }
+
     def summary(self, seconds: float, output: Path) -> str:
         """One line: how it ended, accuracy, tokens, time, and where the run lies."""
-        outcome = self.ended.outcome if self.ended is not None and self.ended.outcome else "failed"
-        parts = [f"{outcome} at step {self.step}", f"accuracy {percent(self.latest.get('eval/accuracy'))}"]
+        parts = [f"{self.outcome} at step {self.step}", f"accuracy {percent(self.latest.get('eval/accuracy'))}"]
         if self.tokens_generated:
             share = percent(self.tokens_selected / self.tokens_generated, 0)
             parts.append(f"trained on {self.tokens_selected:,.0f} of {self.tokens_generated:,.0f} tokens ({share})")
         return f"{' · '.join(parts)} · {seconds:.0f} s · {output}"
 
 
-def train(spec: RunSpec, output: Path, out: Console, err: Console) -> int:
+def train(spec: RunSpec, output: Path, out: Console, err: Console, as_json: bool = False) -> int:
     """Train `spec` into the folder `output`, showing progress on `out`.
 
-    Ctrl-C and SIGTERM let the trainer save a checkpoint; asked again, it is killed.
+    With `as_json` progress goes to `err`, and how it ended to `out` as JSON. Ctrl-C and SIGTERM let the trainer save a
+    checkpoint; asked again, it is killed.
 
     Returns:
         The trainer's exit status, or 128 + the signal that ended it or this command.
@@ -69,7 +88,7 @@ def train(spec: RunSpec, output: Path, out: Console, err: Console) -> int:
         # The trainer ends when its stdin closes, so that it cannot outlive this command.
         trainer = Child("trainer", argv, output / "trainer.log", stdin=subprocess.PIPE)
         try:
-            with _Display(spec, out, report) as display:
+            with _Display(spec, err if as_json else out, report) as display:
                 _follow(tail, trainer, report, display)
         except StopRequested as stop:
             signum = stop.signum
@@ -79,8 +98,11 @@ def train(spec: RunSpec, output: Path, out: Console, err: Console) -> int:
     for event in tail.read():
         report.add(event)
     _explain(report, trainer, err, asked=signum != 0)
-    summary = report.summary(time.monotonic() - started, output)
-    out.print(summary, markup=False, highlight=False, soft_wrap=True)
+    seconds = time.monotonic() - started
+    if as_json:
+        out.print_json(data=report.as_json(seconds, output))
+    else:
+        out.print(report.summary(seconds, output), markup=False, highlight=False, soft_wrap=True)
     status = 128 + signum if signum else trainer.process.returncode
     return status if status >= 0 else 128 - status
 

@@ -125,8 +125,8 @@ class Stack:
             self._wait_until(lambda: _has_worker(lab, started), "no worker registered with the server")
 
     def connect(self, timeout_s: float = 30.0) -> NatLab:
-        """A client of the stack's server, with its token."""
-        return NatLab(self.settings.url, default_token(self.settings.url, self.settings.home), timeout_s)
+        """A client of the stack's server, with its token. It tries once: a part that dies is to be named at once."""
+        return NatLab(self.settings.url, default_token(self.settings.url, self.settings.home), timeout_s, retries=0)
 
     def _start_valkey(self) -> str:
         """Start the embedded Valkey; returns its URL."""

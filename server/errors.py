@@ -17,6 +17,7 @@ NatlabError
     ├── MediaTypeError          the body is not declared as JSON                      415
     ├── WrongHostError          the Host header names no known host                   421
     ├── BadQueryError           a query parameter is wrong                            422
+    ├── KeyReusedError          an Idempotency-Key names another launch               422
     ├── TooManyRequestsError    changes come too fast                                 429
     ├── QueueFullError          too many runs wait already                            429
     ├── BusyError               too many live streams are open                        503
@@ -113,6 +114,11 @@ class WrongHostError(ServerError):
 
 class BadQueryError(ServerError):
     code = "bad_query"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class KeyReusedError(ServerError):
+    code = "key_reused"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from sqlmodel import Session, col, func, select
 
 from nat_core.events import (
@@ -137,20 +137,24 @@ def _first_hole(session: Session, run: RunRow, attempt: int) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(sequence, itertools.count(1))))
 
 
-def list_events(session: Session, run: RunRow, type: str | None, after_seq: int, limit: int) -> list[AnyEvent]:
+def list_events(
+    session: Session, run: RunRow, type: str | Sequence[str] | None, after_seq: int, limit: int
+) -> list[AnyEvent]:
     """The run's history in order, without what a restart superseded.
 
     `seq` counts on over attempts as told in `ATTEMPT_STRIDE`, so that it can serve as a cursor.
     """
-    kind = "" if type is None else "AND type = :type"
+    types = [type] if isinstance(type, str) else list(type or ())
+    kind = "AND type IN :types" if types else ""
+    query = text(
+        f"SELECT event.attempt, body FROM event {COUNTS} WHERE event.run_id = :run {kind} "
+        "AND (event.attempt, seq) > (:attempt, :seq) ORDER BY event.attempt, seq LIMIT :limit"
+    )
     found = session.execute(
-        text(
-            f"SELECT event.attempt, body FROM event {COUNTS} WHERE event.run_id = :run {kind} "
-            "AND (event.attempt, seq) > (:attempt, :seq) ORDER BY event.attempt, seq LIMIT :limit"
-        ),
+        query.bindparams(bindparam("types", expanding=True)) if types else query,
         {
             "run": run.id,
-            "type": type,
+            **({"types": types} if types else {}),
             "attempt": after_seq // ATTEMPT_STRIDE + 1,
             "seq": after_seq % ATTEMPT_STRIDE,
             "limit": limit,

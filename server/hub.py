@@ -1,8 +1,8 @@
 """The live wire to browsers: what changed is told to every listener that asked for it.
 
 Publishing comes from any thread and never waits. A listener that reads too slowly loses what it
-missed and is told once to fetch everything anew (`resync`), and so is one that comes back and was told
-less than everything: messages have numbers, and browsers send the last one they heard.
+missed and is told once to fetch everything anew (`resync`). One that was cut off and comes back soon with
+`Last-Event-ID` is told what it missed; otherwise it too gets a `resync`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 
 from server.errors import BusyError
 
 _QUEUE_LENGTH = 256
+_REMEMBERED = 256
+
 _MOST_LISTENERS = 1000
 
 
 @dataclass(frozen=True)
 class Message:
-    """One server-sent event. `data` is JSON text; an empty id means that it concerns everyone."""
+    """One server-sent event. `data` is JSON text; an empty id means that it concerns everyone.
+
+    `id` is the hub's number for it.
+    """
 
     event: str
     data: str
@@ -67,10 +72,11 @@ class Hub:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self._name = secrets.token_hex(4)  # ids of an earlier server mean nothing to this one
+        self._count = 0
+        self._recent: deque[Message] = deque(maxlen=_REMEMBERED)
         self._lock = threading.Lock()
         self._closed = False
-        self._start = secrets.token_hex(4)  # numbers of an earlier server mean nothing here
-        self._count = 0
 
     @property
     def num_listeners(self) -> int:
@@ -78,28 +84,39 @@ class Hub:
             return len(self._listeners)
 
     def publish(self, message: Message) -> None:
-        with self._lock:  # posted under it, too: whoever has heard a number has heard those before
+        with self._lock:
             self._count += 1
-            numbered = replace(message, id=self._last_id())
-            _post([listener for listener in self._listeners if listener.wants(message)], numbered)
+            message = replace(message, id=f"{self._name}-{self._count}")
+            self._recent.append(message)
+            listeners = [listener for listener in self._listeners if listener.wants(message)]
+            _post(listeners, message)  # within the lock, so that numbers come in order
 
     def open(self, experiment_id: str | None = None, run_id: str | None = None, last_id: str | None = None) -> Listener:
-        """Start listening; what is published from now on waits in the listener's queue.
+        """Start listening; what is published from now on waits in the listener's queue, after what it missed.
 
         Args:
-            last_id: of the last message that it heard, where it listened before.
+            last_id: the newest event that the caller has, if it was here before.
         """
         listener = Listener(asyncio.get_running_loop(), experiment_id, run_id)
         with self._lock:
             if len(self._listeners) >= _MOST_LISTENERS:
                 raise BusyError(f"{_MOST_LISTENERS} live streams are open; close some, or poll instead")
             self._listeners.add(listener)
+            missed = [] if last_id is None else self._since(last_id)
+            for message in filter(listener.wants, missed):
+                listener.put(message)
             closed = self._closed
-            if last_id is not None and last_id != self._last_id():
-                listener.put(RESYNC)
         if closed:
             listener.put(None)
         return listener
+
+    def _since(self, last_id: str) -> list[Message]:
+        """What came after an event, or `RESYNC` where that is no longer known."""
+        name, _, number = last_id.rpartition("-")
+        first = self._count - len(self._recent)
+        if name != self._name or not number.isdecimal() or not first <= int(number) <= self._count:
+            return [RESYNC]
+        return list(self._recent)[int(number) - first :]
 
     async def read(self, listener: Listener, ping_s: float) -> AsyncIterator[str]:
         """The stream's text until the hub closes or the reader goes; silence is filled with comments."""
@@ -116,9 +133,6 @@ class Hub:
         finally:
             with self._lock:
                 self._listeners.discard(listener)
-
-    def _last_id(self) -> str:
-        return f"{self._start}-{self._count}"
 
     def close(self) -> None:
         """End every stream, so that the server can stop."""

@@ -27,6 +27,7 @@ from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
+from server.launches import LaunchKey, demand_new
 from server.outcomes import Outcomes
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
@@ -62,17 +63,31 @@ class Store:
     # --- experiments ------------------------------------------------------------------------------
 
     def create_experiment(
-        self, spec: ExperimentSpec, announce: Callable[[str], None], priority: int = 0
+        self,
+        spec: ExperimentSpec,
+        announce: Callable[[str], None],
+        priority: int = 0,
+        key: LaunchKey | None = None,
     ) -> ExperimentRecord:
         """Store the experiment with its runs, queued. Nothing is stored when `announce(run_id)` fails.
 
         Announcing comes before the commit; a worker that claims at once waits for the write lock.
+
+        Raises:
+            AlreadyLaunched: it is stored under this key already.
         """
         planned = spec.expand()
         with self.change() as (session, changes):
+            demand_new(session, key)
             _demand_room(session, len(planned), self.settings.max_queued)
             row = ExperimentRow(
-                id=new_id("exp"), name=spec.name, tags=spec.tags, notes=spec.notes, spec=spec.model_dump(mode="json")
+                id=new_id("exp"),
+                name=spec.name,
+                tags=spec.tags,
+                notes=spec.notes,
+                spec=spec.model_dump(mode="json"),
+                launch_key=key.key if key else None,
+                launch_digest=key.digest if key else None,
             )
             session.add(row)
             session.flush()
@@ -202,7 +217,9 @@ class Store:
                 run_row(session, run_id)
             return series.metric_series(session, run_ids, keys, x, since, max_points)
 
-    def events(self, run_id: str, type: str | None = None, after_seq: int = 0, limit: int = 200) -> list[AnyEvent]:
+    def events(
+        self, run_id: str, type: str | Sequence[str] | None = None, after_seq: int = 0, limit: int = 200
+    ) -> list[AnyEvent]:
         """The run's events in order, without what a restart superseded."""
         with self.db.read() as session:
             return event_log.list_events(session, run_row(session, run_id), type, after_seq, limit)

@@ -39,6 +39,8 @@ class ExperimentRow(SQLModel, table=True):
     archived: bool = Field(default=False, index=True)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     spec: dict[str, Any] = Field(sa_type=JSON)
+    launch_key: str | None = Field(default=None, index=True, unique=True)
+    launch_digest: str | None = None
 
 
 class RunRow(SQLModel, table=True):

@@ -7,10 +7,11 @@ from fastapi.responses import StreamingResponse
 
 from nat_core.records import CheckpointRecord
 from server import checkpoints
+from server.api.conditional import ConditionalRoute
 from server.api.deps import StoreDep
 from server.folders import run_folder
 
-router = APIRouter(prefix="/runs/{run_id}/checkpoints", tags=["runs"])
+router = APIRouter(prefix="/runs/{run_id}/checkpoints", tags=["runs"], route_class=ConditionalRoute)
 
 
 @router.get("")
@@ -20,7 +21,11 @@ def list_checkpoints(run_id: str, store: StoreDep) -> list[CheckpointRecord]:
     return checkpoints.list_checkpoints(run_folder(store.settings.runs, run_id))
 
 
-@router.get("/{name}", response_class=StreamingResponse)
+@router.get(
+    "/{name}",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
+)
 def download_checkpoint(run_id: str, name: str, store: StoreDep) -> StreamingResponse:
     """One checkpoint as a tar archive."""
     store.get_run(run_id)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import APIRouter, Header, Query, Response, status
 from pydantic import Field
 
 from nat_core.comparison import Comparison
 from nat_core.preflight import check_experiment
 from nat_core.records import ExperimentRecord, Page, Problem
 from nat_core.spec import ExperimentSpec
+from server.api.conditional import ConditionalRoute
 from server.api.deps import Body, BrokerDep, Cursor, LifeDep, Limit, Notes, StoreDep, Tags
+from server.api.fields import Fields, Part, only, only_page
+from server.launches import AlreadyLaunched, LaunchKey, demand_new
 from server.roots import check_roots
 
-router = APIRouter(prefix="/experiments", tags=["experiments"])
+router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=ConditionalRoute)
 
 
 class Plan(Body):
@@ -38,6 +41,7 @@ class ExperimentEdit(Body):
     "",
     status_code=status.HTTP_201_CREATED,
     responses={
+        200: {"model": ExperimentRecord, "description": "It was launched before with this `Idempotency-Key`."},
         429: {"model": Problem, "description": "Too many runs wait already, or launches come too fast."},
         503: {"model": Problem, "description": "Redis cannot be reached; nothing was stored."},
     },
@@ -48,12 +52,22 @@ def launch(
     store: StoreDep,
     broker: BrokerDep,
     priority: Annotated[int, Query(ge=-1000, le=1000, description="Runs with a higher one start first.")] = 0,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=200, description="Launch once for one key, however often asked.")
+    ] = None,
 ) -> ExperimentRecord:
-    """Store an experiment and queue its runs."""
-    check_roots(spec, store.settings.allowed_roots)
-    check_experiment(spec)
-    broker.check()
-    record = store.create_experiment(spec, announce=broker.send, priority=priority)
+    """Store an experiment and queue its runs. With an `Idempotency-Key` a second call answers 200 and the same."""
+    key = None if idempotency_key is None else LaunchKey.of(idempotency_key, spec, priority)
+    try:
+        with store.db.read() as session:  # the answer to a repeated call needs neither files nor Redis
+            demand_new(session, key)
+        check_roots(spec, store.settings.allowed_roots)
+        check_experiment(spec)
+        broker.check()
+        record = store.create_experiment(spec, announce=broker.send, priority=priority, key=key)
+    except AlreadyLaunched as earlier:
+        response.status_code = status.HTTP_200_OK
+        record = store.get_experiment(earlier.experiment_id)
     response.headers["Location"] = f"/api/v1/experiments/{record.id}"
     return record
 
@@ -74,15 +88,17 @@ def plan(spec: ExperimentSpec, store: StoreDep) -> Plan:
 
 @router.get("")
 def list_experiments(
-    store: StoreDep, archived: bool = False, limit: Limit = 50, cursor: Cursor = None
-) -> Page[ExperimentRecord]:
+    store: StoreDep, archived: bool = False, limit: Limit = 50, cursor: Cursor = None, fields: Fields = None
+) -> Page[ExperimentRecord] | Page[Part]:
     """Newest first."""
-    return store.list_experiments(archived=archived, limit=limit, cursor=cursor)
+    page = store.list_experiments(archived=archived, limit=limit, cursor=cursor)
+    return only_page(page, ExperimentRecord, fields)
 
 
 @router.get("/{experiment_id}")
-def get_experiment(experiment_id: str, store: StoreDep) -> ExperimentRecord:
-    return store.get_experiment(experiment_id)
+def get_experiment(experiment_id: str, store: StoreDep, fields: Fields = None) -> ExperimentRecord | Part:
+    """The experiment with its runs, as they are now."""
+    return only(store.get_experiment(experiment_id), fields)
 
 
 @router.patch("/{experiment_id}")

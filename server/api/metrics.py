@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from nat_core.records import MetricSeries
+from server.api.conditional import ConditionalRoute
 from server.api.deps import MAX_INTEGER, StoreDep
 from server.api.runs import split
 from server.errors import BadQueryError
 
-router = APIRouter(prefix="/metrics", tags=["metrics"])
+router = APIRouter(prefix="/metrics", tags=["metrics"], route_class=ConditionalRoute)
 _MAX_RUNS = 200
 
 

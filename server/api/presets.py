@@ -6,9 +6,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from nat_core.spec import ExperimentSpec
+from server.api.conditional import ConditionalRoute
 from web.presets import PRESETS
 
-router = APIRouter(prefix="/presets", tags=["presets"])
+router = APIRouter(prefix="/presets", tags=["presets"], route_class=ConditionalRoute)
 
 
 class Preset(BaseModel):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
+from server.api.conditional import ConditionalRoute
 from server.api.deps import StoreDep
 from server.reading import kept_comparison
 from web.report import report_page
 
-router = APIRouter(prefix="/experiments", tags=["experiments"])
+router = APIRouter(prefix="/experiments", tags=["experiments"], route_class=ConditionalRoute)
 _MAX_POINTS = 600
 
 

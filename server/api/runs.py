@@ -12,12 +12,14 @@ from pydantic import Field
 from nat_core.events import AnyEvent
 from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
 from nat_core.spec import RunSpec
+from server.api.conditional import ConditionalRoute
 from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, Priority, StoreDep, Tags
+from server.api.fields import Fields, Part, only, only_page
 from server.broker import Broker
 from server.errors import BrokerUnavailableError
 from server.life import Desired, Outcome
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=ConditionalRoute)
 
 EventType = Literal["metrics", "sample", "evaluation", "checkpoint", "log", "state"]
 Attempt = Annotated[int, Field(ge=1, le=MAX_INTEGER, description="The attempt that the claim gave.")]
@@ -69,14 +71,17 @@ def list_runs(
     state: RunState | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[RunRecord]:
+    fields: Fields = None,
+) -> Page[RunRecord] | Page[Part]:
     """Newest first."""
-    return store.list_runs(experiment_id=experiment_id, state=state, limit=limit, cursor=cursor)
+    page = store.list_runs(experiment_id=experiment_id, state=state, limit=limit, cursor=cursor)
+    return only_page(page, RunRecord, fields)
 
 
 @router.get("/{run_id}")
-def get_run(run_id: str, store: StoreDep) -> RunDetail:
-    return store.get_run(run_id)
+def get_run(run_id: str, store: StoreDep, fields: Fields = None) -> RunDetail | Part:
+    """The run with its spec and its attempts, as they are now."""
+    return only(store.get_run(run_id), fields)
 
 
 @router.patch("/{run_id}")
@@ -146,9 +151,12 @@ def run_metrics(
 def run_events(
     run_id: str,
     store: StoreDep,
-    type: EventType | None = None,
-    after_seq: Annotated[int, Query(ge=0, le=MAX_INTEGER)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    type: Annotated[
+        list[EventType],
+        Query(default_factory=list, max_length=6, description="Only events of these types; give it once for each."),
+    ],
+    after_seq: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="`seq` of the last event that you have.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most events in the answer.")] = 200,
 ) -> list[AnyEvent]:
     """The run's events in order, without what a restart superseded; `seq` is larger by 2³² in each new attempt."""
     return store.events(run_id, type=type, after_seq=after_seq, limit=limit)

@@ -17,17 +17,18 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "Too many live streams are open; poll instead."},
 }
 Id = Annotated[str | None, Query(max_length=40)]
-LastId = Annotated[str | None, Header(max_length=100, description="The `id` of the last event that was heard.")]
 
 
 @router.get("", response_class=StreamingResponse, responses=_ANSWERS)
 async def stream(
-    hub: HubDep, experiment_id: Id = None, run_id: Id = None, last_event_id: LastId = None
+    hub: HubDep,
+    experiment_id: Id = None,
+    run_id: Id = None,
+    last_event_id: Annotated[
+        str | None, Header(max_length=40, description="The last event that you have: those you missed come first.")
+    ] = None,
 ) -> StreamingResponse:
-    """Events `run` (a RunRecord), `metrics` ({run_id, experiment_id, step}) and `resync` (fetch anew).
-
-    A reader that comes back with the `Last-Event-ID` it heard begins with `resync` if anything was said since.
-    """
+    """Events `run` (a RunRecord), `metrics` ({run_id, experiment_id, step}) and `resync` (fetch anew)."""
     listener = hub.open(experiment_id, run_id, last_event_id)
     return StreamingResponse(
         hub.read(listener, PING_S),

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Path
 from pydantic import Field
 
 from nat_core.records import WorkerRecord
+from server.api.conditional import ConditionalRoute
 from server.api.deps import Body, LifeDep, StoreDep, Whole
 from server.api.runs import Claimed
 
-router = APIRouter(prefix="/workers", tags=["workers"])
+router = APIRouter(prefix="/workers", tags=["workers"], route_class=ConditionalRoute)
 
 
 WorkerId = Annotated[str, Path(max_length=200)]

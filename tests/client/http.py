@@ -12,7 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-Answer = tuple[int, Any]
+Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
+
+
+class Hangup(Exception):
+    """Raised by a route: the connection ends without an answer."""
 
 
 @dataclass
@@ -43,14 +47,20 @@ def answering(routes: dict[str, Answer | Callable[[Asked], Answer]]) -> Iterator
             asked = Asked(self.command, self.path, body, dict(self.headers))
             table.asked.append(asked)
             route = table.routes.get(f"{self.command} {self.path.partition('?')[0]}", (404, problem(404, "not_found")))
-            status, content = route(asked) if callable(route) else route
+            try:
+                status, content, *more = route(asked) if callable(route) else route
+            except Hangup:
+                self.close_connection = True
+                return
             data = content if isinstance(content, bytes) else to_json(content)
             self.send_response(status)
+            for name, value in (more[0] if more else {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = _answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import socket
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
-from client.api import ApiError, ClientError, NatLab, ServerUnreachable, default_token
+from client.api import ApiError, ClientError, NatLab, ServerUnreachable, WaitedTooLong, default_token
 from nat_core.records import ExperimentRecord, RunState
 from nat_core.spec import demo_experiment
 from tests.client.builders import a_comparison, a_run, an_experiment
@@ -68,13 +69,13 @@ def test_wait_reports_every_poll_and_returns_once_all_runs_have_ended() -> None:
     assert [run.state for run in ended.runs] == ["succeeded", "stopped"]
 
 
-def test_comparison_and_stop_ask_for_the_thing_named() -> None:
+def test_compare_and_stop_ask_for_the_thing_named() -> None:
     routes = {
         "GET /api/v1/experiments/exp-1/comparison": (200, a_comparison()),
         "POST /api/v1/runs/run-1/stop": (202, a_run(0, state=RunState.STOPPING)),
     }
     with answering(routes) as table, NatLab(table.url) as lab:
-        assert lab.comparison("exp-1") == a_comparison()
+        assert lab.compare("exp-1") == a_comparison()
         assert lab.stop("run-1").state == RunState.STOPPING
 
 
@@ -86,10 +87,10 @@ def test_each_action_is_a_sub_path() -> None:
             assert getattr(lab, action)("run-1").state == state
 
 
-def test_metrics_sends_only_what_was_given() -> None:
+def test_metric_series_sends_only_what_was_given() -> None:
     series = [{"run_id": "run-1", "key": "reward", "x": [1, 2], "y": [0.5, None]}]
     with answering({"GET /api/v1/metrics": (200, series)}) as table, NatLab(table.url) as lab:
-        found = lab.metrics(["run-1", "run-2"], ["reward", "eval/accuracy"], since=4)
+        found = lab.metric_series(["run-1", "run-2"], ["reward", "eval/accuracy"], since=4)
     assert found[0].y == [0.5, None]
     assert table.asked[0].path == "/api/v1/metrics?run_ids=run-1%2Crun-2&keys=reward%2Ceval%2Faccuracy&x=step&since=4"
 
@@ -159,7 +160,10 @@ def test_a_server_that_is_away_is_named_with_the_remedy() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound but not listening: refused, and nobody else can have it
         port = taken.getsockname()[1]
-        with NatLab(f"http://127.0.0.1:{port}") as lab, pytest.raises(ServerUnreachable, match=f"{port} .*`natlab up`"):
+        with (
+            NatLab(f"http://127.0.0.1:{port}", retries=0) as lab,
+            pytest.raises(ServerUnreachable, match=f"{port} .*`natlab up`"),
+        ):
             lab.experiments()
 
 
@@ -180,3 +184,68 @@ def test_an_error_that_is_no_problem_document_keeps_its_status() -> None:
     ):
         lab.run("run-1")
     assert caught.value.problem.status == 502
+
+
+def test_a_record_does_wherever_an_id_is_asked_for() -> None:
+    ended = an_experiment(a_run(0, state=RunState.SUCCEEDED))
+    routes = {
+        "GET /api/v1/experiments/exp-0000000000": (200, ended),
+        "POST /api/v1/runs/run-0000000000/kill": (202, a_run(0)),
+        "GET /api/v1/runs": (200, {"items": []}),
+    }
+    with answering(routes) as table, NatLab(table.url) as lab:
+        assert lab.wait(ended) == ended
+        lab.kill(ended.runs[0])
+        assert lab.runs(ended, state=RunState.FAILED) == []
+    assert table.asked[-1].path == "/api/v1/runs?experiment_id=exp-0000000000&state=failed&limit=100"
+
+
+def test_wait_gives_up_when_it_is_told_to() -> None:
+    with (
+        answering({"GET /api/v1/experiments/exp-1": (200, an_experiment(id="exp-1"))}) as table,
+        NatLab(table.url) as lab,
+        pytest.raises(WaitedTooLong, match="exp-1 has not ended within 0 s"),
+    ):
+        lab.wait("exp-1", timeout_s=0, every_s=0.01)
+
+
+def test_edits_send_only_what_is_given() -> None:
+    routes = {
+        "PATCH /api/v1/experiments/exp-1": (200, an_experiment()),
+        "PATCH /api/v1/runs/run-1": (200, a_run()),
+        "DELETE /api/v1/runs/run-1": (204, b""),
+    }
+    with answering(routes) as table, NatLab(table.url) as lab:
+        lab.edit_experiment("exp-1", notes="kept")
+        lab.edit_run("run-1", priority=0, tags=[])
+        assert lab.delete_run("run-1") is None
+    assert [asked.body for asked in table.asked] == [{"notes": "kept"}, {"tags": [], "priority": 0}, None]
+
+
+def test_events_are_paged_in_order_and_followed_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.calls._EVENTS_PAGE", 2)
+    stored = [{"type": "log", "seq": seq, "time": 1.0, "step": 1, "message": f"line {seq}"} for seq in range(1, 6)]
+    asked_for: list[tuple[str, str]] = []
+
+    def events(asked: Asked) -> tuple[int, object]:
+        query = dict(parse_qsl(asked.path.partition("?")[2]))
+        asked_for.append((query["type"], query["after_seq"]))
+        known = 3 if len(asked_for) < 4 else 5  # two more are reported while we follow
+        return 200, [event for event in stored[:known] if event["seq"] > int(query["after_seq"])][:2]
+
+    ends = iter([RunState.RUNNING])
+    routes: dict[str, object] = {
+        "GET /api/v1/runs/run-1/events": events,
+        "GET /api/v1/runs/run-1": lambda asked: (200, a_run(1, state=next(ends, RunState.SUCCEEDED))),
+    }
+    with answering(routes) as table, NatLab(table.url) as lab:  # type: ignore[arg-type]
+        told = [event.seq for event in lab.events("run-1", type="log", follow=True, every_s=0.01)]
+    assert told == [1, 2, 3, 4, 5]
+    assert [after for _, after in asked_for[:5]] == ["0", "2", "3", "3", "5"]
+    assert {kind for kind, _ in asked_for} == {"log"}
+
+
+def test_events_of_several_types_are_asked_for_by_name() -> None:
+    with answering({"GET /api/v1/runs/run-1/events": (200, [])}) as table, NatLab(table.url) as lab:
+        assert list(lab.events("run-1", type=("log", "state"))) == []
+    assert table.asked[0].path == "/api/v1/runs/run-1/events?type=log&type=state&after_seq=0&limit=1000"

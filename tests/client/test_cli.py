@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from client.cli import run
+from client.cli import COMMANDS, run
+from nat_core.version import __version__
 from tests.client.builders import a_comparison, a_run, a_worker, an_experiment
 from tests.client.http import answering, problem
+from tests.e2e.support import REPOSITORY
 
 EXPERIMENT = "name: half\nbudgets:\n  - selector: full\n  - selector: rpc\n    fraction: 0.5\n"
 
@@ -209,6 +214,66 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
 def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     printed = capsys.readouterr().out
-    commands = ("up", "demo", "train", "launch", "ls", "compare", "server", "worker", "workers", "version")
-    for command in (*commands, "stop", "pause", "resume", "kill"):
+    for command in COMMANDS:
         assert f"\n  {command} " in printed
+    assert "Exit status: 0 fine, 1 something failed, 2 the input was wrong" in " ".join(printed.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_what_it_does_and_speaks_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert f"natlab {command}" in printed and printed.count(".") >= 1
+    assert "--json" in printed or command in ("server", "worker")  # these become another process
+
+
+@pytest.mark.parametrize("action", ["stop", "pause", "resume", "kill"])
+def test_actions_as_json_are_the_run(
+    action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering({f"POST /api/v1/runs/run-1/{action}": (202, a_run(1))}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run([action, "run-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == a_run(1).model_dump(mode="json")
+
+
+def test_launch_with_a_key_of_its_own_sends_it(experiment_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering({"POST /api/v1/experiments": (201, an_experiment())}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["launch", str(experiment_file), "--key", "tonight"]) == 0
+    assert table.asked[0].headers["Idempotency-Key"] == "tonight"
+
+
+def test_gc_and_version_and_link_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    swept = {"experiments": [], "folders": ["run-1"], "folder_bytes": 7, "database_bytes": 0}
+    with answering({"POST /api/v1/gc": (200, swept)}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["gc", "--dry-run", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {**swept, "dry_run": True}
+        assert run(["version", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"version": __version__}
+        monkeypatch.setenv("NATLAB_TOKEN", "a-token-that-is-long")
+        assert run(["link", "--json"]) == 0
+        link = json.loads(capsys.readouterr().out)
+        assert link == {"url": table.url, "link": f"{table.url}?token=a-token-that-is-long"}
+
+
+def completions(line: str, word: int, **environment: str) -> list[str]:
+    """What bash would offer, as the completion script asks for it."""
+    asked = {"_NATLAB_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(word), **environment}
+    done = subprocess.run(
+        [sys.executable, "-m", "client"], cwd=REPOSITORY, env=os.environ | asked, capture_output=True, text=True
+    )
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_and_ids() -> None:
+    assert completions("natlab wo", 1) == ["workers", "worker"]
+    with answering({"GET /api/v1/experiments": (200, {"items": [an_experiment().model_dump(mode="json")]})}) as table:
+        assert completions("natlab kill ", 2, NATLAB_URL=table.url) == ["run-0000000000", "run-0000000001"]
+        assert completions("natlab kill run-0000000001", 2, NATLAB_URL=table.url) == ["run-0000000001"]
+        assert completions("natlab compare ", 2, NATLAB_URL=table.url) == ["exp-0000000000"]
+
+
+def test_completion_keeps_quiet_when_the_server_is_away() -> None:
+    assert completions("natlab kill ", 2, NATLAB_URL="http://127.0.0.1:1") == []

@@ -102,7 +102,7 @@ def test_a_person_launches_watches_and_compares(stack: Command, lab: NatLab, bro
     cut = table.locator("tbody tr", has_text="rpc · linear · ½")
     wait_for_end(lab, lab.experiment(experiment_id).runs[1].id)
     expect(cut).to_contain_text("1 of 1")
-    comparison = lab.comparison(experiment_id)
+    comparison = lab.compare(experiment_id)
     expect(page.get_by_test_id("verdict")).to_contain_text(comparison.headline)
 
     # Read the savings: the bars say what the API says.

@@ -128,12 +128,12 @@ def test_an_unreachable_redis_is_one_sentence_before_anything_starts(tmp_path: P
 def test_what_was_stored_is_there_after_a_restart(tmp_path: Path, small_demo: ExperimentSpec) -> None:
     with running_stack(tmp_path / "home") as up, up.connect() as lab:
         ended = lab.wait(lab.launch(small_demo).id)
-        before = lab.comparison(ended.id)
+        before = lab.compare(ended.id)
     with pytest.raises(ServerUnreachable), up.connect() as gone:
         gone.experiments()
     with running_stack(tmp_path / "home") as up, up.connect() as lab:
         assert [found.id for found in lab.experiments()] == [ended.id]
-        assert lab.comparison(ended.id) == before
+        assert lab.compare(ended.id) == before
 
 
 def test_with_redis_away_a_launch_is_refused_and_nothing_is_stored(tmp_path: Path, small_demo: ExperimentSpec) -> None:

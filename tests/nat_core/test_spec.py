@@ -153,3 +153,23 @@ def test_the_torch_free_modules_are_torch_free(module: str) -> None:
     name = module if module == "nat_core" else f"nat_core.{module}"
     code = f"import {name}, sys; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'scipy')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"baseline": False},
+        {"margin": True},
+        {"seeds": [True]},
+        {"base": {"steps": True}},
+        {"base": {"seed": False}},
+    ],
+)
+def test_true_and_false_are_no_numbers(document: dict[str, object]) -> None:
+    whole = {"name": "x", "budgets": [{"selector": "full"}], **document}
+    with pytest.raises(SpecError, match=r"is (true|false), but it is a number; write one"):
+        parse_experiment_spec(whole)
+
+
+def test_true_and_false_are_still_what_they_are() -> None:
+    assert parse_run_spec({"evaluation": {"greedy": False}}).evaluation.greedy is False

@@ -201,9 +201,9 @@ def test_a_run_launched_by_rest_completes_through_the_file_s_services(
         ended = lab.wait(experiment.id, lambda _: None if time.monotonic() < deadline else pytest.fail(local.logs()))
         assert [run.state for run in ended.runs] == ["succeeded", "succeeded"], local.logs()
         assert [run.step for run in ended.runs] == [2, 2]
-        [series, *_] = lab.metrics([run.id for run in ended.runs], ["reward"])
+        [series, *_] = lab.metric_series([run.id for run in ended.runs], ["reward"])
         assert len(series.x) == 2
-        assert len(lab.comparison(experiment.id).cells) == 2
+        assert len(lab.compare(experiment.id).cells) == 2
     run_folder = local.root / "home" / "runs" / experiment.runs[0].id
     assert (run_folder / "events.jsonl").is_file()
 

@@ -104,7 +104,7 @@ def test_slow_listener_is_told_once_to_fetch_anew() -> None:
 
     texts = asyncio.run(scene())
     assert texts[0] == "event: resync\ndata: {}\n\n"
-    assert texts[-1].endswith("-1000\nevent: run\ndata: 999\n\n") and len(texts) <= 256
+    assert texts[-1].endswith("\nevent: run\ndata: 999\n\n") and len(texts) <= 256
     assert sum("resync" in text for text in texts) == 1
 
 
@@ -147,20 +147,42 @@ def test_streams_beyond_the_cap_are_refused_and_their_places_come_free(monkeypat
     assert hub.num_listeners == 2
 
 
-def test_reader_that_comes_back_fetches_anew_only_if_it_missed_something(url: str) -> None:
-    def first_line(http: httpx.Client, last_id: str) -> str:
-        with http.stream("GET", "/api/v1/stream", headers={"Last-Event-ID": last_id}) as answer:
-            lines = answer.iter_lines()
-            runs[1:] = [Api(http).one_run()]  # so that something is said in any case
-            return next(lines)
+def test_who_comes_back_is_told_what_was_missed_and_only_that() -> None:
+    async def scene() -> list[str]:
+        hub = Hub()
+        first = hub.open(run_id="run-1")
+        for number, run in enumerate(["run-1", "run-2", "run-1", "run-1"]):
+            hub.publish(Message("run", str(number), "exp-1", run))
+        stream = hub.read(first, ping_s=5)
+        last_id = (await anext(stream)).partition("\n")[0].removeprefix("id: ")
+        again = hub.open(run_id="run-1", last_id=last_id)
+        hub.close()
+        return [text async for text in hub.read(again, ping_s=5)]
 
+    told = asyncio.run(scene())
+    assert [text.partition("\ndata: ")[2] for text in told] == ["2\n\n", "3\n\n"]
+
+
+@pytest.mark.parametrize("last_id", ["", "nonsense", "0badcafe-1", "{name}-999", "{name}--1", "{name}-1"])
+def test_who_was_away_too_long_or_knows_another_server_fetches_anew(last_id: str) -> None:
+    async def scene() -> list[str]:
+        hub = Hub()
+        for number in range(300):  # more than are remembered
+            hub.publish(Message("run", str(number), "exp-1", "run-1"))
+        listener = hub.open(last_id=last_id.format(name=hub._name))
+        hub.close()
+        return [text async for text in hub.read(listener, ping_s=5)]
+
+    assert asyncio.run(scene()) == ["event: resync\ndata: {}\n\n"]
+
+
+def test_the_stream_takes_the_last_event_s_id_as_browsers_send_it(url: str) -> None:
     with httpx.Client(base_url=url, timeout=10) as http:
-        runs = [Api(http).one_run()]
+        api = Api(http)
+        run_id = api.one_run()
         with http.stream("GET", "/api/v1/stream") as answer:
-            Api(http).call("POST", f"/runs/{runs[0]}/stop")
-            heard = next(answer.iter_lines())
-        assert heard.startswith("id: ")
-        again = first_line(http, heard.removeprefix("id: "))
-        assert again.startswith("id: ") and again != heard
-        assert first_line(http, heard.removeprefix("id: ")) == "event: resync"
-        assert first_line(http, "of an earlier server") == "event: resync"
+            api.call("PATCH", f"/runs/{run_id}", json={"notes": "first"})
+            last = next(line for line in answer.iter_lines() if line.startswith("id: ")).removeprefix("id: ")
+        api.call("PATCH", f"/runs/{run_id}", json={"notes": "missed"})
+        with http.stream("GET", "/api/v1/stream", headers={"Last-Event-ID": last}) as answer:
+            assert next_of(parsed(answer.iter_lines()), "run")["notes"] == "missed"

@@ -7,21 +7,27 @@ from typing import Annotated
 
 import typer
 
-from client.api import ClientError, NatLab
+from client.cli.shared import AsJson, ExperimentId, connect, err, mib, print_json, say
+from client.errors import ClientError
 
 
 def export(
-    experiment_id: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="The experiment's id.")],
+    experiment_id: ExperimentId,
     output: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write, e.g. report.html.")],
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write an experiment's answer, tables and figures as one HTML file that needs no network."""
+    """Write an experiment's report as one HTML file. Answer, tables and figures; it needs no network."""
     if output.exists() and not force:
         raise ClientError(f"{output} is there already; choose another name, or write over it with --force")
-    with NatLab() as lab:
+    with connect() as lab, err.status("Fetching the report …"):
         report = lab.report(experiment_id)
     try:
         output.write_text(report, encoding="utf-8")
     except OSError as error:
         raise ClientError(f"{output} cannot be written ({error.strerror}); choose another place") from None
-    typer.echo(f"Wrote {output} ({len(report.encode()) / 1e6:.1f} MB).")
+    size = len(report.encode())
+    if as_json:
+        print_json({"file": str(output), "size_bytes": size})
+    else:
+        say(f"Wrote {output} ({mib(size)}).")

@@ -1,0 +1,60 @@
+"""What needs no server: plan a step, train one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from client.cli.shared import AsJson, Assignments, SpecFile, document, err, out
+from nat_core.spec import BudgetSpec, RunSpec, parse_experiment_spec, parse_run_spec
+
+
+def plan(
+    spec: SpecFile,
+    assignments: Assignments = None,
+    prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a prompt.", show_default=False)] = None,
+    completion_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Mean tokens of a completion.", show_default=False)
+    ] = None,
+    memory_gib: Annotated[
+        float | None, typer.Option(min=0.1, help="Memory to fit into; this machine's if not given.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what each budget's update step will cost, before it runs."""
+    from client import plan as planning
+
+    run, budgets = _run_and_budgets(spec, assignments)
+    assumed = planning.assumptions(run, prompt_tokens, completion_tokens, memory_gib)
+    found = planning.plans(run, budgets, assumed)
+    if as_json:
+        out.print_json(data=planning.as_json(found, assumed))
+    else:
+        planning.show(found, assumed, out)
+
+
+def train(
+    spec: SpecFile,
+    output: Annotated[Path, typer.Option(help="Folder for events, log and checkpoints; must not hold a run yet.")],
+    assignments: Assignments = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print how it ended as JSON; progress to stderr.")] = False,
+) -> None:
+    """Train one run from a file, on this machine and without a server."""
+    from client.train import train as train_here
+    from nat_core.preflight import check_run
+
+    run = parse_run_spec(document(spec, assignments), f"spec {spec}")
+    check_run(run)
+    raise typer.Exit(train_here(run, output, out, err, as_json))
+
+
+def _run_and_budgets(path: Path, assignments: list[str] | None) -> tuple[RunSpec, list[BudgetSpec]]:
+    """Of a run's file its spec and its budget, of an experiment's its base and all of them."""
+    found = document(path, assignments)
+    if "base" in found or "budgets" in found:
+        experiment = parse_experiment_spec(found, f"spec {path}")
+        return experiment.base, list(experiment.budgets)
+    run = parse_run_spec(found, f"spec {path}")
+    return run, [run.budget]

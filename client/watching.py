@@ -1,0 +1,112 @@
+"""`natlab watch`: an experiment's runs in a table that lives, each with the curve of its reward and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from client.api import NatLab, ServerUnreachable
+from client.show import NONE, percent, state_text
+from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
+
+CURVES = ("reward", "eval/accuracy")
+_WIDTH = 20
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_POINTS = 240
+_MOST_CURVES = 40  # a terminal shows no more runs at once, and the server need not be asked for them
+
+Curves = Mapping[tuple[str, str], Sequence[float | None]]
+
+
+class LiveTable:
+    """Draws the experiment it is called with. Use as a context manager."""
+
+    def __init__(self, console: Console, lab: NatLab) -> None:
+        self._lab = lab
+        self._curves: Curves = {}
+        self._live = Live(console=console, refresh_per_second=4, transient=False)
+
+    def __enter__(self) -> LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+    def __call__(self, experiment: ExperimentRecord) -> None:
+        begun = [run.id for run in experiment.runs if run.started_at is not None][:_MOST_CURVES]
+        with suppress(ServerUnreachable):  # the curves may be a little old; `wait` knows when to give up
+            if begun:
+                self._curves = curves_of(self._lab.metric_series(begun, CURVES, max_points=_MOST_POINTS))
+        self._live.update(table(experiment, self._curves), refresh=True)
+
+
+def curves_of(series: Sequence[MetricSeries]) -> Curves:
+    return {(one.run_id, one.key): one.y for one in series}
+
+
+def table(experiment: ExperimentRecord, curves: Curves) -> Group:
+    """The experiment's name and state, and a row for each run."""
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Run", "Budget", "Seed", "State", "Steps", "Left", "Reward", "", "Accuracy", ""):
+        numeric = heading in ("Seed", "Steps", "Left", "Reward", "Accuracy")
+        rows.add_column(heading, no_wrap=True, justify="right" if numeric else "left")
+    for run in experiment.runs:
+        rows.add_row(*_row(run, curves))
+    ended = sum(run.state.is_final for run in experiment.runs)
+    title = Text.assemble(
+        (experiment.name, "bold"), f"  {experiment.id}  ", state_text(experiment.state), f"  {ended}/"
+    )
+    title.append(f"{len(experiment.runs)} runs ended")
+    failed = [Text(f"{run.id}: {run.message or run.reason}", "red") for run in experiment.runs if run.state == "failed"]
+    return Group(title, "", rows, *failed)
+
+
+def _row(run: RunRecord, curves: Curves) -> Sequence[str | Text]:
+    reward = run.latest.get("reward")
+    return (
+        run.id,
+        Text(run.label),
+        str(run.seed),
+        state_text(run.state),
+        f"{run.step}/{run.steps}",
+        duration(run.eta_s),
+        NONE if reward is None else f"{reward:.3f}",
+        sparkline(curves.get((run.id, "reward"), ())),
+        percent(run.latest.get("eval/accuracy")),
+        sparkline(curves.get((run.id, "eval/accuracy"), ())),
+    )
+
+
+def sparkline(values: Sequence[float | None], width: int = _WIDTH) -> str:
+    """A curve in a line of text: from its lowest value to its highest, at most `width` characters.
+
+    Where there are more values than characters, each stands for the mean of its share of them; a flat curve is low.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    count = min(width, len(known))
+    edges = [position * len(known) // count for position in range(count + 1)]
+    means = [sum(known[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def duration(seconds: float | None) -> str:
+    """`42 s`, `3:07`, `1:02:03`."""
+    if seconds is None:
+        return NONE
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
