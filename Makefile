@@ -6,15 +6,18 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests demo up test test-fast test-slow check format guard demo-model screenshots clean
+.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow check format guard demo-model screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-setup: ## make .venv with everything that the demo and the tests need
+setup: ## make .venv with everything that natlab needs to run
 	@scripts/setup.sh
 
-setup-tests: ## the same, and a missing browser is an error
+setup-dev: ## the same, and what working on it needs: linters, types, test tools
+	@scripts/setup.sh --dev
+
+setup-tests: ## the same, and Chromium for the browser tests
 	@scripts/setup.sh --for-tests
 
 demo: setup ## train the built-in demo under four token budgets, compare, and serve (ARGS=--exit ends after the table)
@@ -26,27 +29,27 @@ up: setup ## start Valkey, server and worker, and serve until Ctrl-C
 test: setup-tests ## run every test: unit, whole stack, browser (ARGS="-k name")
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-fast: setup ## run the tests that start no stack, browser or training
+test-fast: setup-dev ## run the tests that start no stack, browser or training
 	@$(FAST) $(ARGS)
 
 test-slow: setup-tests ## run the others: whole stack, faults, browser, training
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: setup ## format, lint, types, import contracts and the fast tests
+check: setup-dev ## format, lint, types, import contracts and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
 	$(FAST)
 
-format: setup ## rewrite the code in the one format, and fix what can be fixed by itself
+format: setup-dev ## rewrite the code in the one format, and fix what can be fixed by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-guard: setup ## time selection, log-probabilities and update step against each other, as ratios in one run
+guard: setup-dev ## time selection, log-probabilities and update step against each other, as ratios in one run
 	$(BIN)/python -m pytest -q tests/bench/test_speed.py --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds $(ARGS)
 
-demo-model: setup ## make the built-in demo model again from its seeded recipe (minutes)
+demo-model: setup-dev ## make the built-in demo model again from its seeded recipe (minutes)
 	@$(BIN)/python -m nat_core.demo.pretrain $(ARGS)
 
 screenshots: setup-tests ## take the documentation's pictures from a finished experiment (trains the demo where there is none)

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Makes .venv with everything that the demo and the tests need. Does nothing when that is already so.
+# Makes .venv with what natlab needs. Does nothing when that is already so.
 #
-#   scripts/setup.sh              for running natlab: a missing browser is only mentioned
-#   scripts/setup.sh --for-tests  for the tests too: a missing browser is an error
+#   scripts/setup.sh              for running natlab
+#   scripts/setup.sh --dev        for working on it, too: linters, types, test tools
+#   scripts/setup.sh --for-tests  for all of its tests, too: a missing browser is an error
 #
 # As root on Debian or Ubuntu it installs missing system packages itself; otherwise it names them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-for_tests=${1:-}
+mode=${1:-}
+extras=all
+if [ -n "$mode" ]; then extras=dev; fi
 venv=.venv
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -49,7 +52,7 @@ install_packages() {
   say "installing torch (the largest part)"
   "${pip[@]}" "$(grep '^torch==' constraints.txt)"
   say "installing natlab and everything else"
-  "${pip[@]}" -e '.[dev]'
+  "${pip[@]}" -e ".[$extras]"
 }
 
 find_browser() {
@@ -66,15 +69,16 @@ install_browser() {
 
 need_browser() {
   if find_browser || install_browser; then return; fi
-  local sentence="the browser tests need Chromium; run: sudo apt install chromium"
-  if [ "$for_tests" = --for-tests ]; then fail "$sentence"; else say "$sentence"; fi
+  fail "the browser tests need Chromium; run: sudo apt install chromium"
 }
 
-# The stamp holds what it was made from, so that a changed requirement is noticed and nothing else is.
+# The stamp holds what it was made from, so that a changed requirement is noticed and nothing else is. An environment
+# for working on natlab runs it, too.
 wanted=$(sed '/^# --- tools/,$d' pyproject.toml | cat - constraints.txt | sha256sum | cut -d' ' -f1)
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then make_venv; fi
-if [ "$(cat "$venv/natlab-stamp" 2>/dev/null)" != "$wanted" ]; then
+made=$(cat "$venv/natlab-stamp" 2>/dev/null || true)
+if [ "$made" != "$wanted $extras" ] && [ "$made" != "$wanted dev" ]; then
   install_packages
-  printf '%s\n' "$wanted" >"$venv/natlab-stamp"
+  printf '%s\n' "$wanted $extras" >"$venv/natlab-stamp"
 fi
-need_browser
+if [ "$mode" = --for-tests ]; then need_browser; fi
