@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,24 +100,22 @@ def _attention_flops(cost: TokenCost, lengths: list[int]) -> float:
 
 
 def _explained(rows: list[list[float]], seconds: list[float]) -> list[float]:
-    """Factors, none below zero, of the columns that explain the seconds best, relative errors counting."""
+    """Factors, none below zero, of the columns that explain the seconds best, relative errors counting.
+
+    The best such factors are the plain least squares of some of the columns; with five of them all choices are tried.
+    """
     matrix = torch.tensor(rows, dtype=torch.float64) / torch.tensor(seconds, dtype=torch.float64).unsqueeze(1)
-    scale = matrix.amax(0)
-    used = list(range(matrix.shape[1]))
-    while True:
-        found = _least_squares(matrix[:, used] / scale[used])
-        if all(value >= 0 for value in found.tolist()):
-            break
-        del used[int(found.argmin())]
-    factors = torch.zeros(matrix.shape[1], dtype=torch.float64)
-    factors[used] = found / scale[used]
-    return [value if math.isfinite(value) else 0.0 for value in factors.tolist()]
-
-
-def _least_squares(matrix: Tensor) -> Tensor:
-    ones = torch.ones(matrix.shape[0], 1, dtype=matrix.dtype)
-    solution: Tensor = torch.linalg.lstsq(matrix, ones, driver="gelsd").solution
-    return solution.squeeze(1)
+    scale = matrix.amax(0).clamp(min=torch.finfo(matrix.dtype).tiny)
+    matrix, ones = matrix / scale, torch.ones(len(rows), 1, dtype=torch.float64)
+    best, smallest = torch.zeros(matrix.shape[1], dtype=torch.float64), float(ones.square().sum())
+    columns = range(matrix.shape[1])
+    for used in (list(c) for count in columns for c in itertools.combinations(columns, count + 1)):
+        found: Tensor = torch.linalg.lstsq(matrix[:, used], ones, driver="gelsd").solution
+        error = float((matrix[:, used] @ found - ones).square().sum())
+        if error < smallest and float(found.min()) >= 0:
+            smallest, best = error, torch.zeros_like(best).index_put((torch.tensor(used),), found.squeeze(1))
+    factors: list[float] = (best / scale).tolist()
+    return factors
 
 
 def main() -> None:

@@ -21,6 +21,9 @@ def plan(
     memory_gib: Annotated[
         float | None, typer.Option(min=0.1, help="Memory to fit into; this machine's if not given.", show_default=False)
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Also seconds, from rates measured here for some seconds first.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what each budget's update step will cost, before it runs."""
@@ -28,7 +31,11 @@ def plan(
 
     run, budgets = _run_and_budgets(spec, assignments)
     assumed = planning.assumptions(run, prompt_tokens, completion_tokens, memory_gib)
-    found = planning.plans(run, budgets, assumed)
+    rates = None
+    if measure:
+        with err.status("measuring this machine"):
+            rates = planning.measured_rates(run)
+    found = planning.plans(run, budgets, assumed, rates)
     if as_json:
         out.print_json(data=planning.as_json(found, assumed))
     else:

@@ -67,3 +67,23 @@ def test_plan_says_where_a_model_is_missing(tmp_path: Path, capsys: pytest.Captu
 
 def test_memory_is_the_gpus_or_the_machines() -> None:
     assert machine_memory_gib() > 0.5
+
+
+def test_a_measured_plan_has_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("budget: {selector: rpc, fraction: 0.25}\nresources: {device: cpu}\n")
+    assert run(["plan", str(path), "--measure", "--json"]) == 0
+    full, quarter = json.loads(capsys.readouterr().out)["budgets"]
+    assert 0 < quarter["seconds"] < full["seconds"]
+    assert run(["plan", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["budgets"][0]["seconds"] is None
+
+
+def test_a_machine_that_cannot_be_measured_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("budget: {selector: full}\n")
+    monkeypatch.setattr("client.plan.sys.executable", "/bin/false")
+    assert run(["plan", str(path), "--measure"]) == 2
+    assert "measuring this machine failed" in capsys.readouterr().err
