@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nat_core.records import ExperimentRecord, WorkerRecord
-from nat_core.spec import ExperimentSpec
+from nat_core.spec import ExperimentSpec, RunSpec
 from web import views
 from web.draft import MAX_YAML
 from web.form import DATA_TYPES, launch_form
@@ -39,6 +39,8 @@ def launch_page(
         spec_yaml=views.as_yaml(spec.model_dump(mode="json", exclude_unset=True)),
         max_yaml=MAX_YAML,
         workers=workers,
+        document=spec.model_dump_json(),
+        usual=RunSpec().model_dump_json(),
     )
 
 

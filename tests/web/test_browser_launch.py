@@ -166,6 +166,28 @@ def test_what_is_typed_in_the_file_stands_in_the_form_and_the_other_way_round(si
     assert [budget.label for budget in spec.budgets] == ["full", "rpc · linear · ½", "urs · ½", "urs · ¼"]
 
 
+def test_what_the_form_does_not_know_is_launched_as_the_file_says(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    file = page.locator("#yaml")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    rewrite(page, "  steps: 60", "  reward: {type: math_verify}\n  steps: 60")
+    expect(page.locator("[data-command=curl] pre")).to_contain_text("math_verify")
+    page.locator('[data-pointer="/name"]').fill("By another reward")
+    expect(file).to_have_value(re.compile("name: By another reward"))
+    expect(file).to_have_value(re.compile("type: math_verify"))
+    expect(page.locator("#yaml-broken")).to_be_hidden()
+    page.get_by_test_id("launch-submit").click()
+    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
+    record = site.store.get_experiment(page.url.rpartition("/")[2])
+    assert (record.name, record.spec.base.reward.type) == ("By another reward", "math_verify")
+
+    # A clone of it has it, too, however the form is changed.
+    page.goto(f"{site.url}/experiments/new?clone={record.id}")
+    page.locator('[data-pointer="/base/steps"]').fill("9")
+    expect(file).to_have_value(re.compile("steps: 9"))
+    expect(file).to_have_value(re.compile("type: math_verify"))
+
+
 def test_a_broken_file_says_where_and_keeps_both_sides(site: Site, page: Page) -> None:
     before = len(site.store.list_experiments().items)
     page.goto(f"{site.url}/experiments/new")

@@ -2,6 +2,8 @@
 import { addRow, chooseData, clearRows, rows } from "./launch_rows.js";
 
 const form = document.getElementById("launch");
+const usual = JSON.parse(form.dataset.usual); // a run of which nothing was said
+let whole = JSON.parse(form.dataset.document); // all that was written, shown in the form or not
 
 // What a control holds. Text that is no number is sent as it stands: the server says what is wrong with it.
 function valueOf(control, held = control.value) {
@@ -47,14 +49,31 @@ function budgetOf(row) {
   return Object.fromEntries(parts.map((control) => [control.dataset.name, valueOf(control)]));
 }
 
+const at = (place, pointer) => partsOf(pointer).reduce((inside, part) => inside?.[part], place);
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+// Whether the document has such a field: a reward's controls are those of the type that it had at first.
+const isThere = ({ dataset: { pointer } }) => pointer.startsWith("/base/data/") || at(whole, pointer) !== undefined;
+
+// What was written and has no control goes along as it is: the form knows not every kind of data and reward.
+function carry(spec, shown, value, pointer) {
+  const isChosenAnew = pointer === "/base/data" && shown.has("/base/data/type") && at(spec, "/base/data/type") !== value.type;
+  if (shown.has(pointer) || isChosenAnew || ["/base/budget", "/base/seed"].includes(pointer)) return;
+  if (value !== null && typeof value === "object" && !Array.isArray(value)) {
+    for (const [name, part] of Object.entries(value)) carry(spec, shown, part, `${pointer}/${name}`);
+  } else if (!same(value, at({ base: usual }, pointer))) put(spec, pointer, value);
+}
+
 const isDefault = (control) => valueOf(control) === valueOf(control, control.dataset.default);
 
 export function specification() {
   const spec = { name: "", base: {} };
-  for (const control of controls()) {
+  const present = controls().filter(isThere);
+  for (const control of present) {
     const untouched = control.closest("[data-expert]") && isDefault(control);
     if (!untouched) put(spec, control.dataset.pointer, valueOf(control));
   }
+  carry(spec, new Set(present.map((control) => control.dataset.pointer)), whole.base, "/base");
   spec.budgets = rows().map(budgetOf);
   spec.baseline = Math.max(0, rows().findIndex((row) => row.querySelector("[name=baseline]").checked));
   return spec;
@@ -62,6 +81,7 @@ export function specification() {
 
 // Shows a whole document, every field of it.
 export function fill(spec) {
+  whole = spec;
   for (const control of form.querySelectorAll("[data-pointer]")) {
     const value = partsOf(control.dataset.pointer).reduce((at, part) => at?.[part], spec);
     if (control.type === "radio") control.checked = control.value === value;

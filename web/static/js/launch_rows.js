@@ -77,7 +77,8 @@ export function addShares(selector, shares) {
 }
 
 export function chooseData() {
-  const type = form.querySelector("[name=data-type]:checked").value;
+  const type = form.querySelector("[name=data-type]:checked")?.value; // none: a kind that only the file knows
+  document.getElementById("data-other").hidden = Boolean(type);
   for (const part of form.querySelectorAll("[data-data-type]")) {
     part.hidden = part.disabled = part.dataset.dataType !== type;
   }
