@@ -114,7 +114,8 @@ def kept_rows(path: Path | None, cases: Collection[str]) -> list[dict[str, Any]]
     """What an earlier run wrote to this file of other cases than these; each row says when and on what it was made."""
     if path is None or not path.exists():
         return []
-    return [row for row in json.loads(path.read_text())["rows"] if row["case"] in CASES and row["case"] not in cases]
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    return [row for row in rows if row["case"] in CASES and row["case"] not in cases]
 
 
 def main() -> int:

@@ -6,17 +6,16 @@ that starts them, starts one that dies again, and takes them along when it goes,
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
+
+from worker.binding import bound_by
 
 _RESTART_S = 1.0
 _LOOK_S = 0.2
 _CANNOT_START = 2
-_PR_SET_PDEATHSIG = 1
 
 
 def run_slots(count: int, argv: Sequence[str], environment: dict[str, str]) -> int:
@@ -47,10 +46,5 @@ def run_slots(count: int, argv: Sequence[str], environment: dict[str, str]) -> i
 
 
 def _start(argv: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, preexec_fn=_leave_with_parent)
-
-
-def _leave_with_parent() -> None:
-    """In the child, before it becomes a worker: a parent that is killed takes it along, and it hands its run back."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """A worker that is told to go when this process is killed, and then hands its run back."""
+    return subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, preexec_fn=bound_by(signal.SIGTERM))

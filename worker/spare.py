@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from worker.binding import bound_by
 from worker.settings import trainer_environment
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,11 @@ class Spare:
         with theirs:
             try:
                 self.process = subprocess.Popen(
-                    [*argv, "-" * _ROOM], stdin=theirs.fileno(), start_new_session=True, env=trainer_environment()
+                    [*argv, "-" * _ROOM],
+                    stdin=theirs.fileno(),
+                    start_new_session=True,
+                    env=trainer_environment(),
+                    preexec_fn=bound_by(signal.SIGKILL),
                 )
             except OSError:
                 self.line.close()

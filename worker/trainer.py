@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from nat_core.events import StateEvent
+from worker.binding import bound_by
 from worker.client import Outcome
 from worker.folder import RunFolder
 from worker.gpus import Lease
@@ -63,6 +64,7 @@ class TrainerProcess:
                     start_new_session=True,
                     env=trainer_environment() | lease.environment,
                     pass_fds=locks,
+                    preexec_fn=bound_by(signal.SIGKILL),
                 )
                 self._line = self._process.stdin
         folder.name_holder(self.pid)

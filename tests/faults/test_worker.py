@@ -140,5 +140,5 @@ def test_trainer_that_stands_still_while_it_waits_is_given_up(stack: Stack, undi
     os.kill(stack.spare(), signal.SIGSTOP)
     run_id = stack.launch()
     run = stack.wait_for(run_id, "succeeded")
-    assert (run["attempt"], run["restarts"]) == (2, 1) and run["attempts"][0]["reason"] == "hung"
+    assert run["attempts"][0]["reason"] == "hung" and run["attempt"] == run["restarts"] + 1 >= 2
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
