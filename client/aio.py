@@ -66,6 +66,7 @@ class AsyncNatLab:
         await self._http.aclose()
 
     launch = _once(calls.launch)
+    plan = _once(calls.plan)
     experiment = _once(calls.experiment)
     experiments = _once(calls.experiments)
     edit_experiment = _once(calls.edit_experiment)

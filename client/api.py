@@ -99,6 +99,7 @@ class NatLab:
         self._http.close()
 
     launch = _once(calls.launch)
+    plan = _once(calls.plan)
     experiment = _once(calls.experiment)
     experiments = _once(calls.experiments)
     edit_experiment = _once(calls.edit_experiment)

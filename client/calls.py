@@ -57,10 +57,17 @@ def launch(
         ApiError: code `bad_spec`, `data` or `model` when an input is wrong, `broker_unavailable` when
             Redis cannot be reached.
     """
-    body = spec.model_dump(mode="json") if isinstance(spec, ExperimentSpec) else dict(spec)
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
-    request = Request("POST", "/api/v1/experiments", {"priority": priority or None}, json=body, headers=headers)
+    request = Request("POST", "/api/v1/experiments", {"priority": priority or None}, json=_body(spec), headers=headers)
     return ask(ExperimentRecord, request)
+
+
+def plan(spec: ExperimentSpec | Mapping[str, Any]) -> Exchange[dict[str, Any]]:
+    """What an experiment would start and what each budget's step is expected to cost; nothing is stored.
+
+    See `ExperimentPlan` in the API's document.
+    """
+    return ask(dict[str, Any], Request("POST", "/api/v1/plan", json=_body(spec)))
 
 
 def experiment(experiment: Experiment) -> Exchange[ExperimentRecord]:
@@ -333,6 +340,10 @@ def is_ready() -> Exchange[bool]:
 
 
 # --- shared ---------------------------------------------------------------------------------------
+
+
+def _body(spec: ExperimentSpec | Mapping[str, Any]) -> dict[str, Any]:
+    return spec.model_dump(mode="json") if isinstance(spec, ExperimentSpec) else dict(spec)
 
 
 def _act(run: Run, action: Action) -> Exchange[RunRecord]:

@@ -30,6 +30,7 @@ from nat_core.records import (
 )
 from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget, RunSpec
 from nat_core.version import __version__
+from web.planning import Assumed, BudgetPlan, ExperimentPlan
 
 EXPERIMENT_ID = "exp-6dk2m0x8qa"
 RUN_ID = "run-6dk2m0x8r4"
@@ -181,6 +182,38 @@ def _comparison() -> Comparison:
     )
 
 
+def _plan() -> ExperimentPlan:
+    def step(budget: str, selected: float, trunk: float, flops: float, memory_gib: dict[str, float]) -> BudgetPlan:
+        total = sum(memory_gib.values())
+        return BudgetPlan(
+            budget=budget,
+            tokens_generated=9728,
+            tokens_selected=selected,
+            tokens_trunk=trunk,
+            flops=flops,
+            flops_share=flops / 52.8e9,
+            num_microbatches=1,
+            largest_microbatch=trunk,
+            memory_gib=memory_gib,
+            total_gib=total,
+            total_share=total / 0.25,
+        )
+
+    full = step("full", 9728, 10144, 52.8e9, {"weights": 0.01, "activations": 0.24})
+    half = step("rpc · linear · ½", 4864, 5306, 27.5e9, {"weights": 0.01, "activations": 0.13})
+    return ExperimentPlan(
+        num_runs=2,
+        cells=["full", "rpc · linear · ½"],
+        seeds=[0],
+        steps_total=120,
+        tokens_generated_total=1_167_360,
+        tokens_selected_total=875_520,
+        assumed=Assumed(prompt_tokens=34, completion_tokens=76),
+        full=full,
+        budgets=[full, half],
+    )
+
+
 def _worker() -> WorkerRecord:
     return WorkerRecord(
         id=WORKER_ID,
@@ -227,6 +260,7 @@ def examples() -> dict[str, Example]:
         f"POST {experiments}/plan": Example(
             {"num_runs": 2, "cells": ["full", "rpc · linear · ½"], "seeds": [0], "steps_total": 120}, spec
         ),
+        "POST /api/v1/plan": Example(_plan(), spec),
         f"GET {experiment}": Example(_experiment(_run())),
         f"PATCH {experiment}": Example(_experiment(_run(), tags=["night", "kept"]), {"tags": ["night", "kept"]}),
         f"DELETE {experiment}": Example(),

@@ -51,6 +51,8 @@ class WandbSink:
         if self._run is not None:
             self._run.summary["outcome"] = outcome
             self._run.finish(exit_code=_EXIT_CODES.get(outcome, 0))
+            # The file is another process's, and it may come a moment after `finish`: that process is waited for.
+            wandb.teardown()
 
 
 def make(directory: Path, project: str) -> WandbSink:

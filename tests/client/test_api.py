@@ -209,6 +209,12 @@ def test_wait_gives_up_when_it_is_told_to() -> None:
         lab.wait("exp-1", timeout_s=0, every_s=0.01)
 
 
+def test_plan_sends_the_spec_and_stores_nothing() -> None:
+    with answering({"POST /api/v1/plan": (200, {"num_runs": 8})}) as table, NatLab(table.url) as lab:
+        assert lab.plan(demo_experiment(steps=3)) == {"num_runs": 8}
+    assert table.asked[0].body["base"]["steps"] == 3
+
+
 def test_edits_send_only_what_is_given() -> None:
     routes = {
         "PATCH /api/v1/experiments/exp-1": (200, an_experiment()),
