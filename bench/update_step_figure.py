@@ -10,7 +10,10 @@ from web.palette import LIGHT
 Row = dict[str, Any]
 
 WIDTH, BAR, GAP, LEFT, RIGHT, TOP, BOTTOM = 1000, 34, 96, 150, 24, 74, 44
-COLUMNS = {"seconds": ("forward and backward", "s", (0.0, 0.56)), "peak_gib": ("peak memory above weights", "GiB", (0.66, 1.0))}
+COLUMNS = {
+    "seconds": ("forward and backward", "s", (0.0, 0.56)),
+    "peak_gib": ("peak memory above weights", "GiB", (0.66, 1.0)),
+}
 TITLES = {
     "sequences": "as many sequences a micro-batch for everyone",
     "tokens": "as many tokens a micro-batch at most for everyone",
