@@ -59,7 +59,7 @@ class ModelSpec(Section):
 class RolloutSpec(Section):
     """How completions are sampled."""
 
-    engine: Literal["hf"] = Field("hf", description="`hf`: transformers' `generate` in the trainer process.")
+    engine: Literal["hf"] = Field("hf", description="`hf`: the trainer's own model, in its process.")
     num_prompts: int = Field(16, ge=1, le=4096, description="Prompts in one rollout batch.")
     num_generations: int = Field(8, ge=2, le=1024, description="Completions per prompt: the group size G.")
     max_completion_length: int = Field(256, ge=1, le=131_072, description="Longest completion, in tokens.")
