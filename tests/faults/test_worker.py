@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from server.broker import Broker
+from tests.e2e.support import processes_of
 from tests.faults.stack import Stack, assert_as_if_nothing_had_happened
 from tests.server.support import wait_until
 
@@ -111,7 +112,7 @@ def test_worker_killed_while_it_waits_leaves_no_trainer(stack: Stack) -> None:
     stack.start_worker()
     spare = stack.spare()
     stack.signal("worker", signal.SIGKILL)
-    wait_until(lambda: not os.path.exists(f"/proc/{spare}"))
+    wait_until(lambda: not [line for line in processes_of(stack.home) if int(line.split()[0]) == spare])
 
 
 def test_trainer_that_waited_is_the_one_that_is_killed_and_the_run_goes_on(stack: Stack, undisturbed: Path) -> None:

@@ -84,4 +84,6 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def drawn(page: Page, name: str) -> None:
+    """Scroll a chart into view, for only those in view are drawn, and wait until it is."""
+    page.get_by_test_id(f"chart-{name}").locator("xpath=..").scroll_into_view_if_needed()
     expect(page.get_by_test_id(f"chart-{name}").locator("svg.main-svg").first).to_be_visible()

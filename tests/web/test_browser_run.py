@@ -63,7 +63,6 @@ def test_metrics_tab_keeps_axis_and_smoothing_in_its_address(site: Site, page: P
     page.goto(f"{site.url}/runs/{run.id}/metrics?x=wall_s&smooth=0.5&open=Cost")
     drawn(page, "reward")
     expect(page.locator('[data-param="x"][data-value="wall_s"]')).to_have_attribute("aria-pressed", "true")
-    page.get_by_test_id("chart-timing_s/step").locator("xpath=..").scroll_into_view_if_needed()
     drawn(page, "timing_s/step")
     page.get_by_role("link", name="System").click()
     drawn(page, "perf/peak_memory_gib")

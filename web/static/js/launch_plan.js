@@ -58,7 +58,7 @@ async function ask() {
   }
 }
 
-// A draft with faults has no plan: what was said last stays, faint.
+// A draft with faults has no plan: what was said last stays, in the faintest ink that is still read.
 export function showPlan(document_) {
   place.classList.toggle("stale", !document_);
   if (!document_ || JSON.stringify(document_) === JSON.stringify(drafted)) return;
