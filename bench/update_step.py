@@ -38,6 +38,7 @@ from bench.turns import peak_gib, take_turns
 from bench.update_step_figure import figure
 from nat_core import hardware
 from nat_core.batch import CompletionBatch
+from nat_core.cost import Rates
 from nat_core.model import Policy
 from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec
 
@@ -131,9 +132,9 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def add_predictions(report: dict[str, Any], options: argparse.Namespace) -> None:
-    """What was to be expected of each row of ours, at the rates that this machine has now."""
+    """What was to be expected of each row of ours, at the rates in the report, else at those of this machine now."""
     spec, device = _model_spec(options), torch.device(options.device)
-    rates = rates_of(report["model"], device, spec)
+    rates = Rates(**report["rates"]) if "rates" in report else rates_of(report["model"], device, spec)
     report["rates"] = asdict(rates)
     lengths, budgets = read_lengths(report["lengths"]["name"]), budgets_of(options.selector, options.budgets)
     for arm, rows in report["arms"].items():
