@@ -74,6 +74,15 @@ class Outcomes:
         stored = {row.run_id: row.sums for row in rows if row.sums.keys() == _FIELDS}
         return [_outcome(run, stored.get(run.id) or self._made(session, run.id)) for run in runs]
 
+    def by_step(self, session: Session, run: RunRow, step: int | None) -> RunOutcome:
+        """The outcome of one run, where a step is given as of that one; its answers are the latest all the same."""
+        (whole,) = self.of(session, [run])
+        if step is None or step >= whole.step:
+            return whole
+        return whole.model_copy(
+            update={"step": step, **_totals(session, "AND event.step <= :step", run=run.id, step=step)}
+        )
+
     def _made(self, session: Session, run_id: str) -> Sums:
         extent: Extent = [tuple(row) for row in session.execute(text(_EXTENT), {"run": run_id})]
         kept = self._kept.get(run_id)

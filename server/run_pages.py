@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from nat_core.records import ExperimentRecord, MetricSeries, RunDetail, RunRecord
+from nat_core.records import ExperimentRecord, RunDetail
 from server import history
 from server.checkpoints import list_checkpoints
 from server.folders import run_folder
@@ -54,15 +54,12 @@ def _page(request: Request, store: Store, run_id: str, tab: str) -> str:
     record = store.get_run(run_id)
     experiment = store.get_experiment(record.experiment_id)
     baseline = views.baseline_run(experiment, record)
-    own, base = _tile_series(store, record), _tile_series(store, baseline) if baseline else {}
-    tiles = views.run_tiles(record, own, base, baseline.label if baseline else "")
+    accuracy = next(iter(store.metric_series([run_id], ["eval/accuracy"])), None)
+    base = store.outcome(baseline.id, record.step) if baseline else None
+    tiles = views.run_tiles(accuracy, store.outcome(run_id), base, baseline.label if baseline else "")
     make = _PARTS.get(tab)
     part = make(store, record, experiment, dict(request.query_params)) if make else None
     return run_page(record, experiment, baseline, tiles, tab, here(request), part)
-
-
-def _tile_series(store: Store, run: RunRecord) -> dict[str, MetricSeries]:
-    return {series.key: series for series in store.metric_series([run.id], list(views.TILE_KEYS))}
 
 
 def _tokens(store: Store, run: RunDetail, _experiment: ExperimentRecord, query: Query) -> TokensPart:

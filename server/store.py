@@ -160,6 +160,11 @@ class Store:
         with self.db.read() as session:
             return self._outcomes.of(session, [run for run in runs_of(session, experiment_id) if not run.archived])
 
+    def outcome(self, run_id: str, upto: int | None = None) -> RunOutcome:
+        """What a run came to so far, or by step `upto`."""
+        with self.db.read() as session:
+            return self._outcomes.by_step(session, run_row(session, run_id), upto)
+
     # --- runs -------------------------------------------------------------------------------------
 
     def list_runs(

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from nat_core.comparison import Comparison
+from nat_core.comparison import Comparison, RunOutcome
 from nat_core.events import METRICS, MetricInfo, Panel
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
 from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
@@ -21,13 +21,6 @@ RUN_CHARTS = (
     "reward",
     "tokens/selected",
     "timing_s/update",
-    "timing_s/forward_backward",
-    "perf/peak_memory_gib",
-)
-TILE_KEYS = (
-    "eval/accuracy",
-    "tokens/selected",
-    "tokens/generated",
     "timing_s/forward_backward",
     "perf/peak_memory_gib",
 )
@@ -149,20 +142,22 @@ def savings_cell(comparison: Comparison, chosen: int | None = None) -> int | Non
     return with_savings[0] if with_savings else None
 
 
-def run_tiles(
-    run: RunRecord, own: Mapping[str, MetricSeries], base: Mapping[str, MetricSeries], base_label: str
-) -> list[Tile]:
-    """Accuracy, tokens, time and memory of a run, against its baseline of the same seed where there is one."""
+def run_tiles(accuracy: MetricSeries | None, own: RunOutcome, base: RunOutcome | None, base_label: str) -> list[Tile]:
+    """Accuracy, tokens, time and memory of a run, against its baseline of the same seed where there is one.
+
+    Args:
+        accuracy: of its evaluations so far.
+        base: the baseline as far as `own` has come.
+    """
     return [
-        _accuracy_tile(own.get("eval/accuracy")),
-        _tokens_tile(own.get("tokens/selected"), own.get("tokens/generated")),
-        _time_tile(own.get("timing_s/forward_backward"), base.get("timing_s/forward_backward"), base_label),
-        _memory_tile(run, base.get("perf/peak_memory_gib"), own.get("perf/peak_memory_gib"), base_label),
+        _accuracy_tile([value for value in accuracy.y if value is not None] if accuracy else []),
+        _tokens_tile(own),
+        _time_tile(own, base, base_label),
+        _memory_tile(own, base, base_label),
     ]
 
 
-def _accuracy_tile(series: MetricSeries | None) -> Tile:
-    values = _values(series)
+def _accuracy_tile(values: Sequence[float]) -> Tile:
     if not values:
         return Tile("Accuracy, sampled answers", percent(None), "not evaluated yet")
     if len(values) == 1:
@@ -172,29 +167,27 @@ def _accuracy_tile(series: MetricSeries | None) -> Tile:
     return Tile("Accuracy, sampled answers", percent(values[-1]), f"{points(gain)} points since start", tone)
 
 
-def _tokens_tile(selected: MetricSeries | None, generated: MetricSeries | None) -> Tile:
-    kept, made = sum(_values(selected)), sum(_values(generated))
+def _tokens_tile(own: RunOutcome) -> Tile:
+    kept, made = own.tokens_selected, own.tokens_generated
     if not made:
         return Tile("Tokens trained on", percent(None), "no step yet")
     return Tile("Tokens trained on", percent(kept / made), f"{count(kept)} of {count(made)} generated")
 
 
-def _time_tile(own: MetricSeries | None, base: MetricSeries | None, base_label: str) -> Tile:
-    values = _values(own)
-    if not values:
+def _time_tile(own: RunOutcome, base: RunOutcome | None, base_label: str) -> Tile:
+    mean = _mean_s(own)
+    if not mean:
         return Tile("Forward+backward", significant(None), "no step yet")
-    mean = sum(values) / len(values)
-    note, tone = _against(mean, _mean(_values(base)[: len(values)]), base_label)
+    note, tone = _against(mean, _mean_s(base) if base else None, base_label)
     return Tile("Forward+backward", f"{significant(mean)} s", note or "mean of a step", tone)
 
 
-def _memory_tile(run: RunRecord, base: MetricSeries | None, own: MetricSeries | None, base_label: str) -> Tile:
-    values = _values(own)
-    if not values:
+def _memory_tile(own: RunOutcome, base: RunOutcome | None, base_label: str) -> Tile:
+    peak = own.peak_memory_gib
+    if peak is None:
         return Tile("Peak memory", significant(None), "no step yet")
-    base_values = _values(base)
-    note, tone = _against(max(values), max(base_values) if base_values else None, base_label)
-    return Tile("Peak memory", f"{significant(max(values))} GiB", note or "of the update", tone)
+    note, tone = _against(peak, base.peak_memory_gib if base else None, base_label)
+    return Tile("Peak memory", f"{significant(peak)} GiB", note or "of the update", tone)
 
 
 def _against(value: float, base: float | None, base_label: str) -> tuple[str, str]:
@@ -205,12 +198,8 @@ def _against(value: float, base: float | None, base_label: str) -> tuple[str, st
     return f"{change(saving)} against {base_label}", tone
 
 
-def _values(series: MetricSeries | None) -> list[float]:
-    return [value for value in series.y if value is not None] if series else []
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _mean_s(outcome: RunOutcome) -> float | None:
+    return outcome.forward_backward_s / outcome.step if outcome.step else None
 
 
 def baseline_run(experiment: ExperimentRecord, run: RunRecord) -> RunRecord | None:

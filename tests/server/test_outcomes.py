@@ -70,6 +70,14 @@ def test_what_is_kept_is_not_summed_up_again(app: FastAPI, run_id: str) -> None:
         assert found.tokens_selected == 30
 
 
+def test_an_outcome_as_of_an_earlier_step_sums_up_the_steps_so_far(app: FastAPI, run_id: str) -> None:
+    report(app, run_id, step(1, 10.0, 3.0), step(2, 20.0, 1.0), step(3, 40.0, 5.0))
+    store = app.state.store
+    assert (store.outcome(run_id, 2).step, store.outcome(run_id, 2).tokens_selected) == (2, 30.0)
+    assert store.outcome(run_id, 2).peak_memory_gib == 3.0
+    assert store.outcome(run_id) == store.outcome(run_id, 9) and store.outcome(run_id).tokens_selected == 70.0
+
+
 def test_an_event_that_was_missing_is_counted_once_it_comes(app: FastAPI, run_id: str) -> None:
     kept = Outcomes()
     report(app, run_id, step(1), step(4))

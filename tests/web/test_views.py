@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from nat_core.comparison import RunOutcome
 from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
 from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget, RunSpec
@@ -37,6 +38,10 @@ def series(key: str, *y: float | None) -> MetricSeries:
     return MetricSeries(run_id="r", key=key, x=list(range(len(y))), y=list(y))
 
 
+def outcome(step: int = 2, **sums: float) -> RunOutcome:
+    return RunOutcome(run_id="r", cell=0, seed=0, state=RunState.RUNNING, step=step, **sums)
+
+
 def test_progress_tells_time_gone_and_time_left() -> None:
     started = NOW - timedelta(seconds=35)
     assert views.run_progress(run(started_at=started, eta_s=130), NOW).text == "step 12 of 60 · 0:35 < 2:10 left"
@@ -66,19 +71,10 @@ def test_facts_of_an_experiment() -> None:
     ]  # fmt: skip
 
 
-def test_tiles_compare_with_the_baseline_of_the_same_seed_over_the_same_steps() -> None:
-    own = {
-        "eval/accuracy": series("eval/accuracy", 0.47, None, 0.532),
-        "tokens/selected": series("tokens/selected", 40, 60),
-        "tokens/generated": series("tokens/generated", 100, 100),
-        "timing_s/forward_backward": series("timing_s/forward_backward", 0.5, 0.5),
-        "perf/peak_memory_gib": series("perf/peak_memory_gib", 0.6, 0.9),
-    }
-    base = {
-        "timing_s/forward_backward": series("timing_s/forward_backward", 1.0, 1.0, 9.0),
-        "perf/peak_memory_gib": series("perf/peak_memory_gib", 0.75),
-    }
-    accuracy, tokens, time, memory = views.run_tiles(run(cell=1), own, base, "full")
+def test_tiles_compare_with_the_baseline_of_the_same_seed() -> None:
+    base = outcome(tokens_generated=300, tokens_selected=300, forward_backward_s=2.0, peak_memory_gib=0.75)
+    own = outcome(tokens_generated=200, tokens_selected=100, forward_backward_s=1.0, peak_memory_gib=0.9)
+    accuracy, tokens, time, memory = views.run_tiles(series("eval/accuracy", 0.47, None, 0.532), own, base, "full")
     assert (accuracy.value, accuracy.note, accuracy.tone) == ("53.2%", "+6.2 points since start", "good")
     assert (tokens.value, tokens.note) == ("50.0%", "100 of 200 generated")
     assert (time.value, time.note, time.tone) == ("0.500 s", "−50% against full", "good")
@@ -86,7 +82,7 @@ def test_tiles_compare_with_the_baseline_of_the_same_seed_over_the_same_steps() 
 
 
 def test_tiles_of_a_run_that_has_not_begun_make_no_numbers_up() -> None:
-    assert [tile.value for tile in views.run_tiles(run(), {}, {}, "")] == [NOTHING] * 4
+    assert [tile.value for tile in views.run_tiles(None, outcome(step=0), None, "")] == [NOTHING] * 4
 
 
 def test_the_baselines_twin_has_the_same_seed() -> None:
