@@ -9,7 +9,6 @@ There is no dropout: old and new log-probabilities must come from the same funct
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from nat_core.errors import Fault, ModelError
+from nat_core.extras import keep_bitsandbytes_from_the_hub, required
 from nat_core.spec import ModelSpec
 
 _NAME = "default"
@@ -32,6 +32,7 @@ def attach(model: PreTrainedModel, spec: ModelSpec) -> None:
     Raises:
         ModelError: peft is not installed, or a layer that was asked for is not there or is none for an adapter.
     """
+    keep_bitsandbytes_from_the_hub()  # peft looks for it
     peft = required("peft", "trainer", "model.lora.r")
     lora = spec.lora
     config = peft.LoraConfig(
@@ -72,19 +73,6 @@ def switched_off(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.enable_adapters()
-
-
-def required(package: str, extra: str, field: str) -> Any:
-    """A package that only some runs need.
-
-    Raises:
-        ModelError: it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        detail = f"{field} is set, which needs {package} ({error}); pip install 'natlab[{extra}]'"
-        raise ModelError(detail, [Fault(f"/{field.replace('.', '/')}", detail)]) from None
 
 
 def _targets(model: PreTrainedModel, asked: list[str] | None) -> list[str]:

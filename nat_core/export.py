@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from nat_core import adapter, quantized
+from nat_core import quantized
 from nat_core.checkpoint import fsync, list_checkpoints, model_of, verify_checkpoint
 from nat_core.errors import CheckpointError, DiskError, NatlabError, SpecError
+from nat_core.extras import keep_bitsandbytes_from_the_hub, required
 from nat_core.model import source_of
 
 DTYPES = ("float32", "bfloat16")
@@ -131,7 +132,8 @@ def _write_model(checkpoint: Path, folder: Path, dtype: torch.dtype) -> None:
 def _merged(checkpoint: Path) -> Any:
     """The model that the adapters were trained beside, with them added to its weights, in float32."""
     spec = model_of(checkpoint)
-    peft = adapter.required("peft", "trainer", "model.lora.r")
+    keep_bitsandbytes_from_the_hub()
+    peft = required("peft", "trainer", "model.lora.r")
     source, arguments = source_of(spec)
     quantization = quantized.loading_arguments(spec, torch.device("cpu"))
     model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **arguments, **quantization)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
-from nat_core.adapter import required
+from nat_core.extras import keep_bitsandbytes_from_the_hub, required
 from nat_core.spec import ModelSpec
 
 _PACKS = "support_avx512bf16_for_cpu"
@@ -27,6 +27,7 @@ def loading_arguments(spec: ModelSpec, device: torch.device) -> dict[str, Any]:
     """
     if spec.lora.quantize == "none":
         return {}
+    keep_bitsandbytes_from_the_hub()
     required("bitsandbytes", "qlora", "model.lora.quantize")
     config = BitsAndBytesConfig(
         load_in_4bit=True,

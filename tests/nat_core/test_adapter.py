@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from nat_core import adapter
 from nat_core.errors import ModelError
+from nat_core.extras import import_without, required
 from nat_core.gradient import accumulate_gradient, draw_step, kept_logprobs
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import DEMO_DIR, Policy, load_policy
@@ -164,7 +166,15 @@ def test_layers_may_be_named_and_wrong_names_are_refused() -> None:
 
 def test_a_missing_package_is_said_with_the_extra_that_brings_it() -> None:
     with pytest.raises(ModelError, match=r"model.lora.r is set, which needs no_such_thing .* 'natlab\[trainer\]'"):
-        adapter.required("no_such_thing", "trainer", "model.lora.r")
+        required("no_such_thing", "trainer", "model.lora.r")
+
+
+def test_a_package_may_be_loaded_without_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fetching.py").write_text("try:\n    import kernels\nexcept ImportError:\n    kernels = None\n")
+    (tmp_path / "kernels.py").write_text("loaded = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert import_without("fetching", "kernels").kernels is None
+    assert "kernels" not in sys.modules
 
 
 def test_operations_count_frozen_weights_less() -> None:

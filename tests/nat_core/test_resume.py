@@ -38,9 +38,17 @@ def budgets() -> list[dict[str, str]]:
     return found
 
 
-MODELS: dict[str, dict[str, Any]] = {"all weights": {}, "LoRA": {"lora": {"r": 4}}}
+MODELS: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "LoRA": {"lora": {"r": 4}},
+    "QLoRA": {"lora": {"r": 4, "quantize": "nf4"}},
+}
 BUDGETS = budgets()
-CASES = [("all weights", budget) for budget in BUDGETS] + [("LoRA", {"selector": name}) for name in SELECTORS]
+CASES = [
+    *(("all weights", budget) for budget in BUDGETS),
+    *(("LoRA", {"selector": name}) for name in SELECTORS),
+    ("QLoRA", {"selector": "rpc"}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +127,7 @@ def train_until_killed(document: str, folder: Path, step: int) -> None:
     Trainer(RunSpec.model_validate_json(document), folder, sink=die).train()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ["all weights", "LoRA"])
 def test_a_killed_trainer_and_a_resume_equal_straight_steps(model: Path, tmp_path: Path, kind: str) -> None:
     spec = spec_of(model, kind, {"selector": "rpc", "law": "optimal"}, objective={"beta": 0.05})
     _, straight = train(spec, tmp_path / "straight")
