@@ -45,8 +45,13 @@ def measured_rates(spec: RunSpec) -> Rates:
     Raises:
         NatlabError: that process failed.
     """
+    lora = spec.model.lora
+    if lora.quantize != "none":
+        detail = f"model.lora.quantize is {lora.quantize}, whose speed --measure cannot tell"
+        raise NatlabError(f"{detail}; plan without it, or with --set model.lora.quantize=none")
     command = [sys.executable, "-m", "nat_core.measure", spec.model.path, "--dtype", spec.model.dtype]
     command += ["--gradient-checkpointing"] if spec.model.gradient_checkpointing else []
+    command += ["--lora-r", str(lora.r), "--lora-target-modules", lora.target_modules] if lora.r else []
     command += ["--device", spec.resources.device] if spec.resources.device != "auto" else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -104,6 +104,11 @@ def _packed(
         asked.append("sliding_window")
     if asked:
         raise NotImplementedError(f"{type(module).__name__} asks for {', '.join(asked)}")
+    if torch.is_autocast_enabled(
+        query.device.type
+    ):  # normed heads and 4-bit layers give float32: kernels would round it
+        half = torch.get_autocast_dtype(query.device.type)
+        query, key, value = (x.to(half) for x in (query, key, value))
     if segments.gather is not None:
         query, key, value = (x.index_select(2, segments.gather) for x in (query, key, value))
     dtype = str(query.dtype).removeprefix("torch.")

@@ -1,8 +1,8 @@
 """Checkpoints that are whole or not there: written beside, hashed, then renamed into place.
 
-A checkpoint is a folder `step-00000060` with the model as transformers saves it, the optimizer's
-tensors (safetensors), `state.json` and `manifest.json` (sizes and sha256 of all files, written
-last). Never pickle.
+A checkpoint is a folder `step-00000060` with the model as transformers saves it (of one with adapters, these as peft
+saves them), the optimizer's tensors (safetensors), `state.json` and `manifest.json` (sizes and sha256 of all files,
+written last). Never pickle.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from safetensors.torch import load_file, save_file
 
 from nat_core.errors import CheckpointError, DiskError
 from nat_core.model import Policy
+from nat_core.spec import ModelSpec
 from nat_core.token_selection import GradientMass
+from nat_core.weights import load_weights, save_weights
 
 _PREFIX = "step-"
+_ALWAYS = ("optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def save_checkpoint(
     tensors, scalars = _flatten(optimizer.state_dict())
     state = {
         "step": step,
+        "model": policy.spec.model_dump(mode="json"),
         "evaluation_due": evaluation_due,
         "optimizer": scalars,
         "schedule": {key: value for key, value in schedule.state_dict().items() if _is_plain(value)},
@@ -76,8 +80,7 @@ def save_checkpoint(
     }
     try:
         partial.mkdir(parents=True)
-        policy.model.save_pretrained(partial / "model")
-        policy.tokenizer.save_pretrained(partial / "model")
+        save_weights(policy, partial / "model")
         save_file(tensors, partial / "optimizer.safetensors")
         (partial / "state.json").write_text(json.dumps(state))
         size = _seal(partial)
@@ -87,7 +90,7 @@ def save_checkpoint(
         raise DiskError(f"checkpoint {final} cannot be written ({reason}); free some disk space") from None
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    _fsync(folder)
+    fsync(folder)
     for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return Saved(final, size)
@@ -101,17 +104,12 @@ def load_checkpoint(
     generator: torch.Generator,
     law_state: GradientMass,
 ) -> Restored:
-    """Restore everything `save_checkpoint` wrote.
+    """Restore everything `save_checkpoint` wrote; `verify_checkpoint` first.
 
     Raises:
-        CheckpointError: a file is missing or does not match the manifest.
+        CheckpointError: it is of another model.
     """
-    verify_checkpoint(path)
-    weights: dict[str, torch.Tensor] = {}
-    for file in sorted((path / "model").glob("*.safetensors")):
-        weights |= load_file(file)
-    policy.model.load_state_dict(weights, strict=False)
-    policy.model.tie_weights()
+    load_weights(policy, path / "model")
     state = json.loads((path / "state.json").read_text())
     optimizer.load_state_dict(_unflatten(load_file(path / "optimizer.safetensors"), state["optimizer"]))
     schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
@@ -121,20 +119,36 @@ def load_checkpoint(
     return Restored(step, evaluation_due=step == 0 or bool(state.get("evaluation_due")))
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "manifest.json").is_file())
+def model_of(path: Path) -> ModelSpec:
+    """The model section of the spec that a checkpoint was written under.
+
+    Raises:
+        CheckpointError: an earlier natlab wrote it, which did not note that.
+    """
+    section = json.loads((path / "state.json").read_text()).get("model")
+    if section is None:
+        raise CheckpointError(
+            f"checkpoint {path} does not say what model it is of; its model folder can be used as it is"
+        )
+    return ModelSpec.model_validate(section)
+
+
+def list_checkpoints(folder: Path, damaged: bool = False) -> list[Path]:
+    """Complete checkpoints, oldest first; with `damaged` those without a manifest, too."""
+    found = sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+    return [path for path in found if damaged or (path / "manifest.json").is_file()]
 
 
 def verify_checkpoint(path: Path) -> None:
     """Raise a `CheckpointError` unless every file is there with the size and hash the manifest tells."""
     try:
-        manifest: dict[str, dict[str, Any]] = json.loads((path / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
+        manifest = json.loads((path / "manifest.json").read_text())
+        wanted = {name: (entry["size"], entry["sha256"]) for name, entry in manifest.items()}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise CheckpointError(f"checkpoint {path} has no readable manifest ({error}); use an earlier one") from None
-    for name, entry in manifest.items():
+    for name in sorted({*wanted, *_ALWAYS}):
         file = path / name
-        if not file.is_file() or file.stat().st_size != entry["size"] or _sha256(file) != entry["sha256"]:
+        if not file.is_file() or (file.stat().st_size, _sha256(file)) != wanted.get(name):
             raise CheckpointError(f"checkpoint {path} is damaged: {name} is not what was written; use an earlier one")
 
 
@@ -143,16 +157,17 @@ def _seal(folder: Path) -> int:
     manifest: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file():
-            _fsync(file)
+            fsync(file)
             name = file.relative_to(folder).as_posix()
             manifest[name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    _fsync(folder / "manifest.json")
-    _fsync(folder)
+    fsync(folder / "manifest.json")
+    fsync(folder)
     return sum(entry["size"] for entry in manifest.values())
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Bring a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -25,7 +25,7 @@ from nat_core.gradient import accumulate_gradient, draw_step, synchronise
 from nat_core.model import DEMO_DIR
 from nat_core.preflight import DEMO_MODEL
 from nat_core.random_model import random_completions, random_policy
-from nat_core.spec import FullBudget, ModelSpec, ResourcesSpec, RolloutSpec, RunSpec
+from nat_core.spec import FullBudget, LoraSpec, ModelSpec, ResourcesSpec, RolloutSpec, RunSpec
 
 _PROMPT = 2
 _BATCHES = {  # completions x tokens each, by the kind of device: enough to keep it busy, little enough to be quick
@@ -48,7 +48,7 @@ def measure_rates(config: PreTrainedConfig, device: torch.device, spec: ModelSpe
     """Rates of the update step for a model of this configuration.
 
     Args:
-        spec: precision of the passes and gradient checkpointing.
+        spec: precision of the passes, gradient checkpointing, adapters.
         dtype: of the weights.
     """
     timings = [
@@ -123,10 +123,13 @@ def main() -> None:
     parser.add_argument("model", help=f"a model's folder, or {DEMO_MODEL}")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the passes")
     parser.add_argument("--gradient-checkpointing", action="store_true")
+    parser.add_argument("--lora-r", type=int, help="train adapters of this rank")
+    parser.add_argument("--lora-target-modules", default=LoraSpec().target_modules, help="in these layers")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     folder = DEMO_DIR if options.model == DEMO_MODEL else Path(options.model).expanduser()
-    spec = ModelSpec(dtype=options.dtype, gradient_checkpointing=options.gradient_checkpointing)
+    lora = LoraSpec(r=options.lora_r, target_modules=options.lora_target_modules)
+    spec = ModelSpec(dtype=options.dtype, gradient_checkpointing=options.gradient_checkpointing, lora=lora)
     rates = measure_rates(AutoConfig.from_pretrained(folder), torch.device(options.device), spec)
     print(json.dumps(asdict(rates)))
 

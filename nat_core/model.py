@@ -24,7 +24,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nat_core import adapter, quantized
 from nat_core.attention import packed_attention
+from nat_core.chat import check_template, prompt_ids
 from nat_core.cost import TokenCost
 from nat_core.data import Example
 from nat_core.errors import Fault, ModelError
@@ -33,6 +35,7 @@ from nat_core.microbatch import Layout
 from nat_core.preflight import DEMO_MODEL, check_model
 from nat_core.spec import ModelSpec, ResourcesSpec
 
+_ATTENTION_DROPOUT = "attention_dropout"
 DEMO_DIR = Path(__file__).parent / "demo" / "model"
 
 
@@ -47,7 +50,13 @@ class Policy:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
+        """What is trained: every weight, or the adapters'."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    @property
+    def num_parameters(self) -> int:
+        """All weights, trained or not."""
+        return sum(map(quantized.size, self.model.parameters()))
 
     @property
     def eos_ids(self) -> set[int]:
@@ -67,12 +76,15 @@ class Policy:
         """What a token costs to train on, counted from the weights: matrices, embeddings left out."""
         trunk, config = self.model.get_decoder(), self.model.config.get_text_config()
         embeddings = {id(module.weight) for module in trunk.modules() if isinstance(module, nn.Embedding)}
-        matrices = [p for p in trunk.parameters() if p.dim() >= 2 and id(p) not in embeddings]
+        matrices = [p for p in trunk.parameters() if quantized.is_matrix(p) and id(p) not in embeddings]
+        adapters = adapter.weights(self.model).values() if adapter.is_adapted(self.model) else ()
+        num_adapter = sum(weight.numel() for weight in adapters)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return TokenCost(
-            trunk_weights=sum(p.numel() for p in matrices),
+            trunk_weights=sum(map(quantized.size, matrices)) - num_adapter,
             attention_width=config.num_hidden_layers * config.num_attention_heads * head_dim,
             head_weights=self.model.get_output_embeddings().weight.numel(),
+            adapter_weights=num_adapter,
         )
 
     def autocast(self) -> torch.autocast:
@@ -84,9 +96,7 @@ class Policy:
 
         Padding stands after every real token, where causal attention cannot look, so no mask is needed.
         """
-        with self.autocast():
-            hidden: Tensor = self.model.get_decoder()(input_ids=input_ids, use_cache=False).last_hidden_state
-        return hidden
+        return self._trunk(input_ids=input_ids)
 
     def states(self, tokens: Padded | Packed) -> Tensor:
         """Final hidden states [places, D] of a micro-batch on the policy's device, row after row.
@@ -95,14 +105,16 @@ class Policy:
         """
         if isinstance(tokens, Padded):
             return self.hidden_states(tokens.input_ids).flatten(0, 1)
+        return self._trunk(
+            input_ids=tokens.input_ids.unsqueeze(0),
+            position_ids=tokens.position_ids.unsqueeze(0),
+            segments=tokens.segments,
+        )[0]
+
+    def _trunk(self, **inputs: Any) -> Tensor:
+        """A pass of all layers: Float [B, L, D]."""
         with self.autocast():
-            out = self.model.get_decoder()(
-                input_ids=tokens.input_ids.unsqueeze(0),
-                position_ids=tokens.position_ids.unsqueeze(0),
-                segments=tokens.segments,
-                use_cache=False,
-            )
-        hidden: Tensor = out.last_hidden_state[0]
+            hidden: Tensor = self.model.get_decoder()(**inputs, use_cache=False).last_hidden_state
         return hidden
 
     @cached_property
@@ -141,21 +153,26 @@ class Policy:
 
     def encode(self, example: Example) -> list[int]:
         """Token ids of a prompt, in the chat template where the spec says so."""
-        if not self.spec.chat_template:
-            return list(self.tokenizer.encode(example.prompt))
-        system = [{"role": "system", "content": self.spec.system_prompt}] if self.spec.system_prompt else []
-        messages = [*system, {"role": "user", "content": example.prompt}]
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        return prompt_ids(self.tokenizer, self.spec, example.prompt)
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, special tokens left out."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
-    def frozen_copy(self) -> Policy:
-        """The reference: the same weights as now, never trained."""
+    def reference(self) -> Policy:
+        """The policy as it is before training, never trained: a copy, or this model with its adapters switched off."""
+        if adapter.is_adapted(self.model):
+            return _WithoutAdapter(self.model, self.tokenizer, self.device, self.spec)
         model = copy.deepcopy(self.model).requires_grad_(False).eval()
         return Policy(model, self.tokenizer, self.device, self.spec)
+
+
+class _WithoutAdapter(Policy):
+    """The model that an adapter was put into, as it was: the same weights in memory, another function."""
+
+    def _trunk(self, **inputs: Any) -> Tensor:
+        with adapter.switched_off(self.model):
+            return super()._trunk(**inputs)
 
 
 def load_policy(spec: ModelSpec, resources: ResourcesSpec) -> Policy:
@@ -166,28 +183,14 @@ def load_policy(spec: ModelSpec, resources: ResourcesSpec) -> Policy:
     """
     check_model(spec)
     device = pick_device(resources)
-    source = str(DEMO_DIR) if spec.path == DEMO_MODEL else str(Path(spec.path).expanduser())
-    arguments: dict[str, Any] = {"revision": spec.revision} if not Path(source).is_dir() else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, attn_implementation=spec.attn_implementation, **arguments
-        )
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # foreign files: broken ones raise whatever their readers raise
-        reason = " ".join(str(error).split())[:300]
-        detail = f"model.path {spec.path} cannot be loaded ({reason}); check the folder or hub id"
-        raise ModelError(detail, [Fault("/model/path", detail)]) from error
-    if spec.chat_template and tokenizer.chat_template is None:
-        detail = f"model.chat_template is true, but the tokenizer of {spec.path} has none; set it to false"
-        raise ModelError(detail, [Fault("/model/chat_template", detail)])
+    model, tokenizer = _read(spec, device)
+    check_template(tokenizer, spec)
     nn.Module.to(model, device)
     model.eval()  # no dropout: old and new log-probabilities must come from the same function
     if spec.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.train()
-        switch_dropout_off(model)
+        checkpoint_layers(model)
+    if spec.lora.r is not None:
+        adapter.attach(model, spec)
     policy = Policy(model, tokenizer, device, spec)
     # `generate` would fill what we leave open from the model's own defaults (repetition penalty, min-p, …), and then
     # tokens would not be sampled from the distribution that is trained.
@@ -196,6 +199,41 @@ def load_policy(spec: ModelSpec, resources: ResourcesSpec) -> Policy:
     )
     _check_head(policy)
     return policy
+
+
+def source_of(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
+    """Where a model is, and what `from_pretrained` has to be told beside that. Code that comes with it is never run."""
+    source = str(DEMO_DIR) if spec.path == DEMO_MODEL else str(Path(spec.path).expanduser())
+    pinned = {} if Path(source).is_dir() else {"revision": spec.revision or "main"}
+    return source, {"trust_remote_code": False, **pinned}
+
+
+def _read(spec: ModelSpec, device: torch.device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    source, arguments = source_of(spec)
+    quantization = quantized.loading_arguments(spec, device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, attn_implementation=spec.attn_implementation, **arguments, **quantization
+        )
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # foreign files: broken ones raise whatever their readers raise
+        reason = " ".join(str(error).split())[:300]
+        detail = f"model.path {spec.path} cannot be loaded ({reason}); check the folder or hub id"
+        raise ModelError(detail, [Fault("/model/path", detail)]) from error
+    quantized.keep_trainable(model)
+    return model, tokenizer
+
+
+def checkpoint_layers(model: PreTrainedModel) -> None:
+    """Recompute activations in the backward pass."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # transformers lets the embeddings' output ask for a gradient, which checkpointing that is not reentrant does not
+    # need: behind frozen weights it would be computed for nobody.
+    model.disable_input_require_grads()
+    model.train()
+    switch_dropout_off(model)
 
 
 def pick_device(resources: ResourcesSpec) -> torch.device:
@@ -216,6 +254,9 @@ def switch_dropout_off(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
+        # Attention layers hand this to their kernel, whatever their dropout modules do.
+        if isinstance(getattr(module, _ATTENTION_DROPOUT, None), float):
+            setattr(module, _ATTENTION_DROPOUT, 0.0)
 
 
 def _check_head(policy: Policy) -> None:

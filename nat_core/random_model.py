@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 
+from nat_core import adapter
 from nat_core.batch import CompletionBatch
-from nat_core.model import Policy
+from nat_core.model import Policy, checkpoint_layers
 from nat_core.spec import ModelSpec
 
 
@@ -25,8 +26,9 @@ def random_policy(config: PreTrainedConfig, device: torch.device, spec: ModelSpe
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.eval()
     if spec.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()  # the shapes measured here have no dropout
+        checkpoint_layers(model)
+    if spec.lora.r is not None:
+        adapter.attach(model, spec)
     return Policy(model, bare_tokenizer(), device, spec)
 
 

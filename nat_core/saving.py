@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nat_core.checkpoint import Restored, list_checkpoints, load_checkpoint, save_checkpoint
+from nat_core.checkpoint import Restored, list_checkpoints, load_checkpoint, save_checkpoint, verify_checkpoint
 from nat_core.errors import CheckpointError, DiskError
 from nat_core.events import CheckpointEvent, LogEvent
 from nat_core.reporter import Reporter
@@ -29,16 +29,30 @@ class Saver:
         self._saved_at = time.monotonic()
 
     def restore(self) -> Restored:
-        """Go on from the newest whole checkpoint, else from the start; a damaged one is put aside."""
-        for path in reversed(list_checkpoints(self._run_dir / "checkpoints")):
+        """Go on from the newest whole checkpoint, else from the start; a damaged one is put aside, and that is told.
+
+        Raises:
+            CheckpointError: the newest whole one is of another model, so that an earlier one would be, too.
+        """
+        damaged = 0
+        for path in reversed(list_checkpoints(self._run_dir / "checkpoints", damaged=True)):
             try:
-                self._saved = load_checkpoint(path, *self._parts)
+                verify_checkpoint(path)
             except CheckpointError as error:
-                self._reporter.emit(LogEvent, level="warning", message=error.message)
-                path.rename(path.with_name(f"damaged-{path.name}-{time.time_ns()}"))
-            else:
-                return self._saved
+                damaged += 1
+                self._put_aside(path, error.message)
+                continue
+            self._saved = load_checkpoint(path, *self._parts)
+            return self._saved
+        if damaged:
+            self._warn("no whole checkpoint is left, so the run starts from its beginning")
         return Restored(0, evaluation_due=True)
+
+    def _put_aside(self, path: Path, why: str) -> None:
+        aside = path.with_name(f"damaged-{path.name}-{time.time_ns()}")
+        path.rename(aside)
+        what = why.removesuffix("; use an earlier one")
+        self._warn(f"{what}; the run steps back to the one before, and this one is kept as {aside.name}")
 
     def save_if_due(self) -> None:
         """After a step. A disk that is full now may have room the next time: training goes on meanwhile."""
@@ -49,8 +63,7 @@ class Saver:
                 self.save()
             except DiskError as error:
                 self._saved_at = time.monotonic()
-                message = f"{error.message}; training goes on without it"
-                self._reporter.emit(LogEvent, level="warning", message=message)
+                self._warn(f"{error.message}; training goes on without it")
 
     def save(self, evaluation_due: bool = False) -> None:
         """Save where the run stands, unless that is saved already.
@@ -71,3 +84,6 @@ class Saver:
         self._saved, self._saved_at = now, time.monotonic()
         path = saved.path.relative_to(self._run_dir).as_posix()
         self._reporter.emit(CheckpointEvent, path=path, size_bytes=saved.size_bytes)
+
+    def _warn(self, message: str) -> None:
+        self._reporter.emit(LogEvent, level="warning", message=message)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +11,10 @@ from typing import Literal
 
 import torch
 
-from nat_core import hardware
-from nat_core.advantage import group_advantages, overlong_penalty
-from nat_core.attention import varlen_serves
-from nat_core.batch import CompletionBatch
-from nat_core.data import Example, open_source
-from nat_core.errors import DiskError, Fault, NatlabError, SpecError
-from nat_core.evaluate import Evaluator, score_groups
-from nat_core.events import EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
+from nat_core.data import open_source
+from nat_core.errors import DiskError, NatlabError
+from nat_core.evaluate import Evaluator
+from nat_core.events import EvaluationEvent, LogEvent, StateEvent
 from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
@@ -27,13 +22,16 @@ from nat_core.out_of_memory import is_out_of_memory
 from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import Scorer
-from nat_core.rollout.completion import Completion
-from nat_core.rollout.hf import generate, waits_for_the_longest
+from nat_core.rollout.step import Rollout, roll_out
 from nat_core.saving import Saver
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
+from nat_core.streams import stream_seed
+from nat_core.telling import tell_samples, tell_start, tell_step
 from nat_core.token_selection import GradientMass
 from nat_core.update import UpdateStats, update_on_batch
+
+__all__ = ["TrainResult", "Trainer", "stream_seed"]
 
 Outcome = Literal["succeeded", "stopped", "failed"]
 
@@ -46,16 +44,6 @@ class TrainResult:
     steps: int
     reason: str | None = None
     message: str | None = None
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """Completions of one step, flat (prompt-major), with what they were worth."""
-
-    examples: list[Example]
-    completions: list[Completion]
-    rewards: torch.Tensor  # [P, G]
-    batch: CompletionBatch
 
 
 class Trainer:
@@ -105,7 +93,7 @@ class Trainer:
         self.interrupt.watch(self.policy)
         start = self._restore()
         try:
-            self._announce()
+            tell_start(self.reporter, self.spec, self.policy, (self.source, *self.evaluator.sources))
             if self.evaluation_due:
                 self._evaluate()
                 if start:
@@ -128,8 +116,14 @@ class Trainer:
             stats = self._update(rollout)
         self.reporter.step = step + 1
         rollout_s = sampled - started
-        metrics = combined([entry.metrics for entry in stats]) | probed
-        self._report(rollout, metrics, rollout_s, rollout_s + time.monotonic() - ready)
+        tell_step(
+            self.reporter,
+            rollout,
+            combined([entry.metrics for entry in stats]) | probed,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            rollout_s=rollout_s,
+            step_s=rollout_s + time.monotonic() - ready,
+        )
         self._after_step(rollout, stats)
 
     # --- set-up ---
@@ -147,7 +141,7 @@ class Trainer:
         self.policy = load_policy(spec.model, spec.resources)
         for source in (self.source, *self.evaluator.sources):
             source.limit_prompts(lambda example: len(self.policy.encode(example)), spec.rollout.max_prompt_length)
-        self.reference = self.policy.frozen_copy() if spec.objective.beta > 0 else None
+        self.reference = self.policy.reference() if spec.objective.beta > 0 else None
         self.optimizer = build_optimizer(self.policy.parameters, spec.optim)
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
         self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))
@@ -162,74 +156,13 @@ class Trainer:
             self.reporter.step, self.evaluation_due = restored.step, restored.evaluation_due
         return self.reporter.step
 
-    def _announce(self) -> None:
-        """Report the start; its `step` is the one that the run goes on from."""
-        spec, start = self.spec, self.reporter.step
-        self.reporter.emit(StateEvent, phase="started", hardware=hardware.describe(self.policy.device))
-        parameters = sum(parameter.numel() for parameter in self.policy.model.parameters())
-        self.reporter.emit(
-            LogEvent,
-            message=f"{spec.model.path}: {parameters:,} parameters in {spec.model.dtype} on {self.policy.device}, "
-            f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
-        )
-        self.reporter.emit(LogEvent, message=f"micro-batches: {self._layout()}")
-        waits = waits_for_the_longest(self.policy)
-        how = f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
-        self.reporter.emit(LogEvent, message=f"rollouts: {how}")
-        for source in (self.source, *self.evaluator.sources):
-            for note in source.notes:
-                self._warn(note)
-        if start:
-            self.reporter.emit(LogEvent, message=f"went on from the checkpoint of step {start}")
-
-    def _layout(self) -> str:
-        why = self.policy.unpackable
-        if why:
-            return f"rows right-padded and sorted by length, because {why}"
-        kernel = "FlashAttention for all" if varlen_serves(self.policy.device, self.spec.model.dtype) else "one by one"
-        return f"rows packed without padding, a group's prompt once; attention over sequences {kernel}"
-
     # --- one step ---
 
     def roll_out(self, step: int) -> Rollout:
         """Sample and score the completions of a step (0-based)."""
-        spec = self.spec.rollout
-        examples = self.source.training_batch(self.spec.seed, step, spec.num_prompts)
-        prompts = [self._encode(example) for example in examples]
-        groups = generate(
-            self.policy,
-            prompts,
-            num_samples=spec.num_generations,
-            max_completion_length=spec.max_completion_length,
-            temperature=spec.temperature,
-            max_batch_size=spec.max_batch_size,
-            seed=stream_seed(self.spec.seed, "rollout", step),
-        )
-        scores = torch.tensor(
-            [[score.reward for score in group] for group in score_groups(self.policy, self.scorer, examples, groups)]
-        )
-        lengths = torch.tensor([[len(completion.ids) for completion in group] for group in groups])
-        rewards = scores - overlong_penalty(lengths, spec.max_completion_length, self.spec.objective)
-        completions = [completion for group in groups for completion in group]
-        batch = CompletionBatch(
-            prompts=[torch.tensor(ids) for ids in prompts for _ in range(spec.num_generations)],
-            completions=[torch.tensor(completion.ids) for completion in completions],
-            advantages=group_advantages(rewards, self.spec.objective).flatten(),
-            truncated=torch.tensor([completion.truncated for completion in completions]),
-            rollout_logprobs=[torch.tensor(completion.logprobs) for completion in completions],
-        )
-        return Rollout(examples, completions, rewards, batch)
-
-    def _encode(self, example: Example) -> list[int]:
-        ids = self.policy.encode(example)
-        limit = self.spec.rollout.max_prompt_length
-        if not 0 < len(ids) <= limit:
-            detail = (
-                f"rollout.max_prompt_length is {limit}, but prompt {example.prompt[:60]!r} has {len(ids)} tokens; "
-                "raise it or shorten the prompt"
-            )
-            raise SpecError(detail, [Fault("/rollout/max_prompt_length", detail)])
-        return ids
+        examples = self.source.training_batch(self.spec.seed, step, self.spec.rollout.num_prompts)
+        seed = stream_seed(self.spec.seed, "rollout", step)
+        return roll_out(self.spec, self.policy, self.scorer, examples, seed)
 
     def _update(self, rollout: Rollout) -> list[UpdateStats]:
         def on_step() -> None:
@@ -268,7 +201,7 @@ class Trainer:
         step, last = self.reporter.step, self.reporter.step == self.spec.steps
         every = self.spec.evaluation.every
         if step == 1 or last or (every and step % every == 0):
-            self._show_samples(rollout, stats[-1])
+            tell_samples(self.reporter, self.spec, self.policy, rollout, stats[-1])
         if last or (every and step % every == 0):
             self._evaluate()
         if last:
@@ -277,25 +210,6 @@ class Trainer:
             self.saver.save_if_due()
 
     # --- reports ---
-
-    def _report(self, rollout: Rollout, values: dict[str, float], rollout_s: float, step_s: float) -> None:
-        lengths = rollout.batch.lengths
-        self.reporter.emit(
-            MetricsEvent,
-            values={
-                **values,
-                "reward": float(rollout.rewards.mean()),
-                "reward_std": float(rollout.rewards.std(dim=1).mean()),
-                "frac_reward_zero_std": float((rollout.rewards.amax(1) == rollout.rewards.amin(1)).float().mean()),
-                "tokens/generated": float(lengths.sum()),
-                "completions/mean_length": float(lengths.float().mean()),
-                "completions/clipped_ratio": float(rollout.batch.truncated.float().mean()),
-                "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
-                "timing_s/rollout": rollout_s,
-                "timing_s/step": step_s,
-                "perf/tokens_per_s": float(lengths.sum()) / step_s,
-            },
-        )
 
     def _evaluate(self) -> None:
         self.evaluation_due = True
@@ -307,33 +221,8 @@ class Trainer:
     def _warn(self, message: str) -> None:
         self.reporter.emit(LogEvent, level="warning", message=message)
 
-    def _show_samples(self, rollout: Rollout, stats: UpdateStats) -> None:
-        """Log some live completions with what the budget did to them."""
-        size = self.spec.rollout.num_generations
-        for place, flat in list(enumerate(stats.live.tolist()))[: self.spec.resources.num_logged_samples]:
-            completion = rollout.completions[flat]
-            ids = completion.ids
-            example = rollout.examples[flat // size]
-            self.reporter.emit(
-                SampleEvent,
-                prompt=example.prompt,
-                tokens=[str(self.policy.tokenizer.decode([token])) for token in ids],
-                keep=stats.selection.keep[place, : len(ids)].tolist(),
-                inclusion_prob=stats.selection.inclusion_prob[place, : len(ids)].tolist(),
-                logprobs=completion.logprobs,
-                reward=float(rollout.rewards.flatten()[flat]),
-                advantage=float(rollout.batch.advantages[flat]),
-                answer=example.answer,
-            )
-
     def _failure(self, reason: str, message: str) -> TrainResult:
         with contextlib.suppress(DiskError):  # then whoever started this reads it on stderr
             self.reporter.emit(LogEvent, level="error", message=message)
             self.reporter.emit(StateEvent, phase="ended", outcome="failed", reason=reason, message=message)
         return TrainResult("failed", self.reporter.step, reason, message)
-
-
-def stream_seed(seed: int, stream: str, step: int = 0) -> int:
-    """Seed of a named random stream at a step: the same in every cell of an experiment, and after a resume."""
-    digest = hashlib.sha256(f"{seed}/{stream}/{step}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")

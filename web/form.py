@@ -200,18 +200,28 @@ def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[F
     for name, part in base["properties"].items():
         pointer = f"/base/{name}"
         section = _section(pointer, part, document)
-        if pointer in _NEVER or "properties" not in section:
-            continue
-        leaves = [
-            f"{pointer}/{leaf}"
-            for leaf, schema in section["properties"].items()
-            if "const" not in schema and schema.get("type") not in _NO_LEAF
-        ]
-        fields = [_field(leaf, document) for leaf in leaves if leaf not in MAIN]
-        if fields:
-            sections.append((name.capitalize(), str(section.get("description", "")), fields))
+        if pointer not in _NEVER and "properties" in section:
+            sections += _parts(name.capitalize(), pointer, section, document)
     own = [_field("/notes", document)]
     return [*sections, ("Experiment", "", own)]
+
+
+def _parts(
+    title: str, pointer: str, section: Mapping[str, Any], document: Mapping[str, Any]
+) -> list[tuple[str, str, list[Field]]]:
+    """A section, and the sections inside it, each with its fields; those without any are left out."""
+    inner = {leaf: _deref(schema) for leaf, schema in section["properties"].items()}
+    nested = {leaf: schema for leaf, schema in inner.items() if "properties" in schema}
+    leaves = [
+        f"{pointer}/{leaf}"
+        for leaf, schema in inner.items()
+        if leaf not in nested and "const" not in schema and schema.get("type") not in _NO_LEAF
+    ]
+    fields = [_field(leaf, document) for leaf in leaves if leaf not in MAIN]
+    found = [(title, str(section.get("description", "")), fields)] if fields else []
+    for leaf, schema in nested.items():
+        found += _parts(f"{title}: {leaf}", f"{pointer}/{leaf}", schema, document)
+    return found
 
 
 def _section(pointer: str, schema: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import typer
 from typer.exceptions import TyperException
 
-from client.cli import experiments, export, local, runs, send, stack, upkeep
+from client.cli import experiments, export, export_model, local, runs, send, stack, upkeep
 from client.cli.shared import complain
 from client.errors import ApiError
 from client.processes import StopRequested
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "watch": experiments.watch,
     "compare": experiments.compare,
     "export": export.export,
+    "export-model": export_model.export_model,
     "send": send.send,
     "logs": runs.logs,
     "pause": runs.pause,

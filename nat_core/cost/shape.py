@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nat_core.cost.flops import TokenCost
 from nat_core.errors import ModelError
+from nat_core.spec import LoraSpec
 
 _NORMED_HEADS = ("qwen3", "olmo2", "gemma3_text")  # these normalise queries and keys once more
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -81,6 +82,29 @@ class ModelShape:
             attention_width=self.layers * self.queries,
             head_weights=self.hidden * self.vocabulary,
         )
+
+    def adapted_cost(self, lora: LoraSpec) -> TokenCost:
+        """The same where adapters are trained, if the spec has any."""
+        return replace(self.token_cost, adapter_weights=self.adapter_weights(lora))
+
+    def adapter_weights(self, lora: LoraSpec) -> int:
+        """Weights of the adapters beside the matrices that `target_modules` names; others are not known here."""
+        asked = self.matrices if lora.modules is None else lora.modules
+        sides = sum(sum(self.matrices.get(name, ())) for name in asked)
+        return (lora.r or 0) * self.layers * sides
+
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """What each of a layer's matrices reads and makes, by the name that Llama, Mistral and Qwen give it."""
+        return {
+            "q_proj": (self.hidden, self.queries),
+            "k_proj": (self.hidden, self.keys),
+            "v_proj": (self.hidden, self.keys),
+            "o_proj": (self.queries, self.hidden),
+            "gate_proj": (self.hidden, self.intermediate),
+            "up_proj": (self.hidden, self.intermediate),
+            "down_proj": (self.intermediate, self.hidden),
+        }
 
     @property
     def parameters(self) -> int:

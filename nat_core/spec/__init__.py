@@ -29,6 +29,10 @@ from nat_core.spec.data import (
     PresetData,
     ReasoningGymData,
 )
+from nat_core.spec.model import (
+    LoraSpec,
+    ModelSpec,
+)
 from nat_core.spec.objective import (
     ObjectiveSpec,
 )
@@ -61,7 +65,6 @@ from nat_core.spec.section import (
 from nat_core.spec.sections import (
     CheckpointSpec,
     EvaluationSpec,
-    ModelSpec,
     OptimSpec,
     QuestionSetSpec,
     ResourcesSpec,
@@ -88,6 +91,7 @@ __all__ = [
     "ImportanceBudget",
     "JsonlData",
     "LengthReward",
+    "LoraSpec",
     "Math500Data",
     "MathVerify",
     "ModelSpec",

@@ -8,13 +8,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from nat_core.spec.budget import BudgetSpec, FullBudget, RpcBudget, TruncateBudget, UrsBudget
 from nat_core.spec.data import DataSpec, DemoArithmetic
+from nat_core.spec.model import ModelSpec
 from nat_core.spec.objective import ObjectiveSpec, check_sequence_level
 from nat_core.spec.reward import ExactMatch, RewardSpec, check_knows_data, with_type
 from nat_core.spec.section import Section
 from nat_core.spec.sections import (
     CheckpointSpec,
     EvaluationSpec,
-    ModelSpec,
     OptimSpec,
     ResourcesSpec,
     RolloutSpec,

@@ -1,4 +1,4 @@
-"""The sections of a run's spec; data, reward, objective and budget have files of their own.
+"""The sections of a run's spec; model, data, reward, objective and budget have files of their own.
 
 Field names follow TRL's `GRPOConfig` where it has one.
 """
@@ -12,46 +12,6 @@ from pydantic import Field, field_validator, model_validator
 from nat_core.spec.data import DataSpec
 from nat_core.spec.reward import RewardSpec, with_type
 from nat_core.spec.section import Section
-
-# --- model ----------------------------------------------------------------------------------------
-
-
-class ModelSpec(Section):
-    """The policy to train."""
-
-    path: str = Field(
-        "demo",
-        min_length=1,
-        max_length=500,
-        description="`demo` for the built-in 0.8M-parameter model, a directory that transformers can load, "
-        "or a hub id `owner/name`.",
-    )
-    revision: str | None = Field(
-        None, max_length=100, description="Hub revision (branch, tag or commit) to pin; ignored for directories."
-    )
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="Type of the passes; weights and optimizer stay float32, so that small learning rates move them.",
-    )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Attention kernel that transformers uses."
-    )
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute layer activations in the backward pass: less memory, about a third more time."
-    )
-    chat_template: bool = Field(
-        False, description="Wrap each prompt as a user message in the tokenizer's chat template."
-    )
-    system_prompt: str | None = Field(
-        None, max_length=20_000, description="System message for the chat template; needs `chat_template: true`."
-    )
-
-    @model_validator(mode="after")
-    def _system_prompt_needs_template(self) -> ModelSpec:
-        if self.system_prompt is not None and not self.chat_template:
-            raise ValueError("model.system_prompt is set, but only a chat template has one; set model.chat_template")
-        return self
-
 
 # --- rollout --------------------------------------------------------------------------------------
 

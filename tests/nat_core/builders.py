@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from nat_core import adapter
 from nat_core.batch import CompletionBatch
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.model import Policy
@@ -107,3 +108,15 @@ def run_spec(**sections: object) -> RunSpec:
 
 def gradients(policy: Policy) -> torch.Tensor:
     return torch.cat([parameter.grad.flatten().clone() for parameter in policy.parameters])  # type: ignore[union-attr]
+
+
+def adapted_policy(rank: int = 4, seed: int = 0, **model: Any) -> Policy:
+    """The tiny model in double precision with adapters that say something."""
+    policy = tiny_policy(seed)
+    spec = ModelSpec.model_validate({"lora": {"r": rank}, **model})
+    adapter.attach(policy.model, spec)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in policy.parameters:
+            weight.copy_(0.3 * torch.randn(weight.shape, generator=generator, dtype=weight.dtype))
+    return Policy(policy.model, policy.tokenizer, policy.device, spec)

@@ -14,7 +14,7 @@ from nat_core.demo.pretrain import build_tokenizer
 from nat_core.errors import ModelError
 from nat_core.gradient import kept_logprobs
 from nat_core.microbatch import plan_microbatches
-from nat_core.model import Policy, load_policy
+from nat_core.model import Policy, load_policy, source_of
 from nat_core.rollout.hf import generate
 from nat_core.spec import FullBudget, ModelSpec, ResourcesSpec
 from nat_core.token_selection import select_tokens
@@ -137,3 +137,55 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
         policy.hidden_states(torch.tensor([[5, 6, 7]])).sum().backward()
         found.append(torch.cat([p.grad.flatten() for p in policy.parameters if p.grad is not None]))
     assert torch.allclose(*found, atol=1e-6)
+
+
+def test_words_for_the_template_reach_it_and_unheard_ones_are_refused(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['content'] }}{% endfor %}{% if enable_thinking %}9{% endif %}="
+    )
+    path = str(save_tiny_model(tmp_path, tokenizer))
+
+    def shown(**words: object) -> str:
+        spec = ModelSpec.model_validate({"path": path, "chat_template": True, "chat_template_kwargs": words})
+        policy = load_policy(spec, CPU)
+        return policy.decode(policy.encode(Example("7", "")))
+
+    assert (shown(), shown(enable_thinking=False), shown(enable_thinking=True)) == ("7=", "7=", "79=")
+    with pytest.raises(ModelError, match=r"chat_template_kwargs holds enable_thought, .*never asks for it") as caught:
+        shown(enable_thought=True)
+    assert caught.value.faults[0].pointer == "/model/chat_template_kwargs"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path, known: bool) -> None:
+    """Neither where transformers knows the kind of model itself, nor where only that code does."""
+    folder, ran = save_tiny_model(tmp_path / "model"), tmp_path / "ran"
+    (folder / "foreign.py").write_text(f"open({str(ran)!r}, 'w').write('yes')\nclass Foreign: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = dict.fromkeys(("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer"), "foreign.Foreign")
+    config |= {} if known else {"model_type": "foreign", "architectures": ["Foreign"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    if known:
+        assert type(load_policy(ModelSpec(path=str(folder)), CPU).model).__name__ == "Qwen3ForCausalLM"
+    else:
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            load_policy(ModelSpec(path=str(folder)), CPU)
+    assert not ran.exists()
+
+
+def test_a_hub_id_is_read_at_the_pinned_revision_and_a_folder_as_it_is(tmp_path: Path) -> None:
+    assert source_of(ModelSpec(path="owner/name", revision="abc")) == (
+        "owner/name", {"trust_remote_code": False, "revision": "abc"},
+    )  # fmt: skip
+    save_tiny_model(tmp_path)
+    assert source_of(ModelSpec(path=str(tmp_path), revision="abc")) == (str(tmp_path), {"trust_remote_code": False})
+
+
+def test_attention_that_drops_out_does_not_where_layers_are_recomputed(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"attention_dropout": 0.5}))
+    policy = load_policy(ModelSpec(path=str(folder), gradient_checkpointing=True), CPU)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    assert policy.model.training and policy.hidden_states(ids).equal(policy.hidden_states(ids))

@@ -57,11 +57,12 @@ def test_a_shape_counts_what_the_model_has(name: str) -> None:
     assert shape.parameters == pytest.approx(sum(p.numel() for p in policy.parameters), rel=1e-3)
 
 
-def test_activations_are_what_autograd_keeps() -> None:
+@pytest.mark.parametrize("model", [{}, {"lora": {"r": 4}}], ids=["all weights", "adapters"])
+def test_activations_are_what_autograd_keeps(model: dict[str, Any]) -> None:
     shape = ModelShape.of_config(SHAPES["toy"].to_dict())
-    spec = spec_for({"selector": "full"}, resources={"max_tokens_per_microbatch": 100_000})
-    policy, kept = policy_of("toy", CPU), dict[int, int]()
-    weights = {p.untyped_storage().data_ptr() for p in policy.parameters}
+    spec = spec_for({"selector": "full"}, model=model, resources={"max_tokens_per_microbatch": 100_000})
+    policy, kept = policy_of("toy", CPU, spec.model), dict[int, int]()
+    weights = {p.untyped_storage().data_ptr() for p in policy.model.parameters()}
     batch = random_batch(LONG, 64)
     step = draw_step(policy, batch, spec, torch.Generator())
 
@@ -94,6 +95,41 @@ def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
     assert checkpointed.memory_gib["activations"] < plain.memory_gib["activations"] / 5
     with_reference = plan_step(spec_for({"selector": "full"}, objective={"beta": 0.1}), shape, 10, [10])
     assert with_reference.memory_gib["reference"] == with_reference.memory_gib["weights"]
+
+
+LORA = {"lora": {"r": 8}}
+
+
+@pytest.mark.parametrize("modules", ["all-linear", "q_proj, down_proj"])
+def test_a_plan_counts_the_adapters_that_the_model_gets(modules: str) -> None:
+    model = {"lora": {"r": 8, "target_modules": modules}}
+    spec = spec_for({"selector": "full"}, model=model)
+    policy, shape = policy_of("toy", CPU, spec.model), ModelShape.of_config(SHAPES["toy"].to_dict())
+    assert shape.adapted_cost(spec.model.lora) == policy.token_cost
+    assert policy.token_cost.adapter_weights == sum(p.numel() for p in policy.parameters)
+    planned = plan_step(spec, shape, LONG.prompt, LONG.lengths)
+    done = natlab(policy, random_batch(LONG, 64), spec.budget, spec.resources)(torch.Generator())
+    assert planned.flops == pytest.approx(done.flops, rel=0.01)
+
+
+def test_memory_with_adapters_is_theirs_and_the_frozen_model_s_once() -> None:
+    shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
+
+    def memory(**model: Any) -> dict[str, float]:
+        spec = spec_for({"selector": "full"}, model=model, objective={"beta": 0.1})
+        return plan_step(spec, shape, 10, [10]).memory_gib
+
+    gib = 1024**3
+    whole, adapted, half, quarter = (
+        memory(), memory(**LORA), memory(**LORA, dtype="bfloat16"), memory(lora={"r": 8, "quantize": "nf4"}),
+    )  # fmt: skip
+    adapters = shape.adapter_weights(parse_run_spec({"model": LORA}).model.lora)
+    assert adapted["gradients"] == 4 * adapters / gib and adapted["optimizer"] == 8 * adapters / gib
+    assert adapted["weights"] == pytest.approx(whole["weights"] + 4 * adapters / gib)
+    assert "reference" in whole and "reference" not in adapted
+    layers = shape.token_cost.trunk_weights
+    assert adapted["weights"] - half["weights"] == pytest.approx(2 * layers / gib)
+    assert adapted["weights"] - quarter["weights"] == pytest.approx((4 - 0.516) * layers / gib, rel=1e-3)
 
 
 def test_a_config_that_is_missing_or_of_another_kind_is_refused(tmp_path: Path) -> None:

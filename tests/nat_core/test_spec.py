@@ -44,6 +44,24 @@ from nat_core.spec import (
         ({"data": {"type": "jsonl"}}, "/data/path", ["data.path", "missing"]),
         ({"reward": {"answer_pattern": "(("}}, "/reward/answer_pattern", ["regular expression", "correct it"]),
         ({"model": {"system_prompt": "hi"}}, "/model", ["model.system_prompt", "set model.chat_template"]),
+        ({"model": {"chat_template_kwargs": {"a": 1}}}, "/model", ["chat_template_kwargs", "set model.chat_template"]),
+        (
+            {"model": {"chat_template": True, "chat_template_kwargs": {"tokenize": True}}},
+            "/model/chat_template_kwargs",
+            ["holds tokenize", "natlab decides itself", "remove it"],
+        ),
+        (
+            {"model": {"chat_template": True, "chat_template_kwargs": {"depth": [1]}}},
+            "/model/chat_template_kwargs",
+            ["chat_template_kwargs.depth", "[1]", "a number or a text"],
+        ),
+        (
+            {"model": {"lora": {"r": 8, "dropout": 0.1}}},
+            "/model/lora/dropout",
+            ["model.lora.dropout", "0.1", "another one than the one that samples", "remove it"],
+        ),
+        ({"model": {"lora": {"quantize": "nf4"}}}, "/model/lora", ["model.lora.quantize", "nf4", "set model.lora.r"]),
+        ({"model": {"lora": {"r": 0}}}, "/model/lora/r", ["model.lora.r", "0", "greater than or equal to 1"]),
         ({"steps": "many"}, "/steps", ["steps", "'many'", "integer"]),
     ],
 )

@@ -92,34 +92,6 @@ def test_samples_show_what_the_budget_did(tmp_path: Path) -> None:
         assert sample.advantage != 0
 
 
-@pytest.mark.parametrize(
-    "budget",
-    [
-        {"selector": "full"},
-        {"selector": "urs"},
-        {"selector": "rpc"},
-        {"selector": "rpc", "law": "optimal"},
-    ],
-    ids=str,
-)
-def test_two_steps_and_a_resume_equal_four_straight(tmp_path: Path, budget: dict[str, str]) -> None:
-    spec = demo_spec(budget=budget, steps=4, optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"})
-    _, straight = train(spec, tmp_path / "straight")
-    trainer = Trainer(spec, tmp_path / "broken", should_stop=lambda: trainer.reporter.step == 2)
-    assert trainer.train() == TrainResult("stopped", 2)
-    _, resumed = train(spec, tmp_path / "broken", resume=True)
-    lines = (tmp_path / "broken" / "events.jsonl").read_text().splitlines()
-    assert [parse_event(line).seq for line in lines] == list(range(1, len(lines) + 1))
-    one, two = weights(tmp_path / "straight"), weights(tmp_path / "broken")
-    assert all(one[name].equal(two[name]) for name in one)
-
-    def numbers(events: list[AnyEvent]) -> list[dict[str, float | None]]:
-        kept = [e.values for e in events if isinstance(e, MetricsEvent) and e.step > 2]
-        return [{k: v for k, v in values.items() if not k.startswith(("timing", "perf"))} for values in kept]
-
-    assert numbers(resumed) == numbers(straight)
-
-
 def test_probing_the_gradient_changes_nothing_else(tmp_path: Path) -> None:
     budget = {"selector": "rpc", "law": "optimal"}
     _, plain = train(demo_spec(budget=budget), tmp_path / "plain")

@@ -149,7 +149,7 @@ def test_with_kl_no_row_is_dead_and_the_reference_pulls() -> None:
     stats = update_step(policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), reference=reference)
     assert stats.metrics["kl"] > 0
     same = update_step(
-        policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), reference=policy.frozen_copy()
+        policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), reference=policy.reference()
     )
     assert same.metrics["kl"] == pytest.approx(0, abs=1e-12)
 
