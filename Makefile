@@ -6,7 +6,7 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow check format guard demo-model screenshots clean
+.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow check format guard docs docs-pages demo-model screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -49,6 +49,12 @@ format: setup-dev ## rewrite the code in the one format, and fix what can be fix
 guard: setup-dev ## time selection, log-probabilities and update step against each other, as ratios in one run
 	$(BIN)/python -m pytest -q tests/bench/test_speed.py --benchmark-enable --benchmark-only --benchmark-columns=median,iqr,rounds $(ARGS)
 
+docs: ## build the documentation as a static site in build/site; a warning is an error
+	@scripts/docs.sh
+
+docs-pages: setup-dev ## write the documentation's pages that are made from the code: metrics, spec, REST, error codes
+	@$(BIN)/python -m scripts.docs_pages
+
 demo-model: setup-dev ## make the built-in demo model again from its seeded recipe (minutes)
 	@$(BIN)/python -m nat_core.demo.pretrain $(ARGS)
 
@@ -56,4 +62,4 @@ screenshots: setup-tests ## take the documentation's pictures from a finished ex
 	@$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean: ## remove .venv, caches and build outputs; keeps .natlab, where the runs are
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
+	rm -rf .venv .venv-docs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info

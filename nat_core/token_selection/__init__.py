@@ -52,7 +52,7 @@ def select_tokens(
     """Draw the tokens of one optimizer step.
 
     Args:
-        budget: what to keep; see the table in docs/method.md.
+        budget: what to keep; see the table in docs/selectors.md.
         lengths: Long [B], full completion lengths; 0 is allowed and keeps nothing.
         generator: the selector's own seeded generator.
         advantages: Float [B], for `completions` and `importance`.

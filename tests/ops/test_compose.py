@@ -74,6 +74,29 @@ def test_the_worker_reserves_the_gpus_and_everything_kept_lies_in_named_volumes(
     assert {"redis-data", "natlab-home", "huggingface-cache"} == COMPOSE["volumes"].keys()
 
 
+def test_a_profile_starts_one_kind_of_worker_and_only_the_gpu_s_asks_for_gpus() -> None:
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    assert profiles == {"redis": None, "server": None, "worker": ["gpu"], "worker-cpu": ["cpu"]}
+    assert "deploy" not in SERVICES["worker-cpu"]
+    own = {"profiles", "image", "build", "deploy", "hostname"}
+    gpu, cpu = (
+        {key: value for key, value in SERVICES[name].items() if key not in own} for name in ("worker", "worker-cpu")
+    )
+    assert gpu == cpu
+
+
+def test_a_worker_of_a_further_box_is_told_two_addresses_and_its_name() -> None:
+    there = {"NATLAB_REDIS_ADDRESS": "first:6379", "NATLAB_SERVER_URL": "http://first:8300", "NATLAB_WORKER_NAME": "b2"}
+    for name in ("worker", "worker-cpu"):
+        service = load(there)["services"][name]
+        assert service["hostname"] == "b2"
+        assert service["environment"]["NATLAB_REDIS_ADDRESS"] == "first:6379"
+        assert (
+            service["environment"]["NATLAB_SERVER_URL"] == service["environment"]["NATLAB_URL"] == "http://first:8300"
+        )
+        assert "natlab_token" not in service["secrets"]
+
+
 def test_the_worker_s_trainer_gets_most_of_the_time_that_a_stop_may_take() -> None:
     worker = SERVICES["worker"]
     grace = float(worker["environment"]["NATLAB_SHUTDOWN_GRACE_S"])
@@ -89,7 +112,7 @@ def test_the_recipe_at_the_top_is_the_one_in_the_documentation() -> None:
     head = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8").partition("\nx-")[0]
     recipe = commands("\n".join(line[4:] for line in head.splitlines() if line.startswith("#   ")))
     documented = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
-    block = documented.split("## A GPU box with Docker Compose", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
+    block = documented.split("## One box with Docker Compose", 1)[1].split("```sh\n", 1)[1].split("```", 1)[0]
     assert recipe and recipe == commands(block)[: len(recipe)]
 
 
@@ -97,7 +120,7 @@ def test_dockerfile_makes_what_the_file_builds() -> None:
     lines = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
     stages: dict[str, list[str]] = {}
     for line in lines:
-        if match := re.match(r"FROM \S+ AS (\w+)", line):
+        if match := re.match(r"FROM \S+ AS ([\w-]+)", line):
             stage = stages.setdefault(match[1], [])
         elif stages:
             stage.append(line)
@@ -122,12 +145,12 @@ def test_dockerfile_makes_what_the_file_builds() -> None:
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalBox, dict[str, subprocess.Popen[bytes]]]]:
-    """Every service of the file, started in the order of its dependencies once those are healthy."""
+    """The services of profile cpu, started in the order of their dependencies once those are healthy."""
     box = LocalBox(tmp_path_factory.mktemp("box"), free_port(), free_port())
     box.prepare({"redis_password": "0123456789abcdef", "natlab_token": "fedcba9876543210"})
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name in ("redis", "server", "worker"):
+        for name in ("redis", "server", "worker-cpu"):
             assert set(SERVICES[name].get("depends_on", {})) <= processes.keys()
             processes[name] = box.start(name, SERVICES[name])
             await_healthy(box, name, processes[name])
