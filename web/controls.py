@@ -49,6 +49,7 @@ _LABELS = {
     "/base/evaluation/num_samples": "Samples per prompt",
     "/base/evaluation/sets": "Further sets of questions",
 }
+_FIELD_ORDER = {"path": 1, "on_bad_row": 3, "prompt_template": 4}
 NOUNS = {"parts": "part", "sets": "set"}
 """What one row of a list is called."""
 
@@ -194,12 +195,20 @@ def _choice(pointer: str, schema: Schema, value: Any, scope: str) -> Choice:
 
 def _kind(pointer: str, tag: str, title: str, schema: Schema, value: Mapping[str, Any], scope: str) -> Kind:
     values = value if value.get("type") == tag else {}
+    own = f"{scope}-{tag}".lstrip("-")
+    fields = sorted(schema["properties"].items(), key=_place)
     controls = tuple(
-        make(f"{pointer}/{name}", part, values.get(name, part.get("default")), f"{scope}-{tag}".lstrip("-"))
-        for name, part in schema["properties"].items()
+        make(f"{pointer}/{name}", part, values.get(name, part.get("default")), own)
+        for name, part in fields
         if name != "type"
     )
     return Kind(tag, title, " ".join(str(schema.get("description", "")).split()), controls)
+
+
+def _place(field: tuple[str, Schema]) -> int:
+    """What must be said comes first, then where the rows are, and last what is rarely changed."""
+    name, schema = field
+    return 0 if "default" not in schema else _FIELD_ORDER.get(name, 2)
 
 
 def make_field(pointer: str, schema: Schema, value: Any, scope: str = "") -> Field:
