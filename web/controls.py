@@ -47,7 +47,9 @@ _LABELS = {
     "/base/evaluation/every": "Evaluate every … steps",
     "/base/evaluation/num_prompts": "Held-out prompts",
     "/base/evaluation/num_samples": "Samples per prompt",
-    "/base/evaluation/sets": "Further sets of questions",
+    "/base/evaluation/sets": "Named sets",
+    "/num_prompts": "Questions",
+    "/num_samples": "Samples per question",
 }
 _FIELD_ORDER = {"path": 1, "on_bad_row": 3, "prompt_template": 4}
 NOUNS = {"parts": "part", "sets": "set"}
