@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from nat_core.cost import ModelShape, Rates, StepPlan, plan_step
+from nat_core.cost import Lengths, ModelShape, Rates, StepPlan, expected_lengths, expected_step
 from nat_core.errors import NatlabError
 from nat_core.preflight import DEMO_MODEL
 from nat_core.spec import BudgetSpec, FullBudget, RunSpec
@@ -26,15 +26,16 @@ class Assumptions(BaseModel):
     """What a plan takes for granted, since no completion has been sampled yet."""
 
     prompt_tokens: int = Field(description="Tokens of each prompt.")
-    completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly from a quarter to 7/4.")
+    completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly by up to 3/4 of it.")
     memory_gib: float = Field(description="Memory that there is.")
 
 
 def assumptions(spec: RunSpec, prompt: int | None, mean_length: int | None, memory_gib: float | None) -> Assumptions:
-    """What the caller says, else a quarter of the longest prompt, half of the longest completion, this machine."""
+    """What the caller says, else the lengths that every plan assumes, and this machine's memory."""
+    lengths = expected_lengths(spec, prompt, mean_length)
     return Assumptions(
-        prompt_tokens=prompt or max(1, spec.rollout.max_prompt_length // 4),
-        completion_tokens=mean_length or max(1, spec.rollout.max_completion_length // 2),
+        prompt_tokens=lengths.prompt,
+        completion_tokens=lengths.completion,
         memory_gib=memory_gib or machine_memory_gib(),
     )
 
@@ -66,14 +67,9 @@ def plans(
     """One plan a budget, `full` first; with seconds where rates are given."""
     path = _DEMO if spec.model.path == DEMO_MODEL else Path(spec.model.path).expanduser()
     shape = ModelShape.read(path)
-    count = spec.rollout.num_prompts * spec.rollout.num_generations
-    mean, longest = assumed.completion_tokens, spec.rollout.max_completion_length
-    lengths = [min(longest, max(1, round(mean * (0.25 + 1.5 * (i + 0.5) / count)))) for i in range(count)]
+    lengths = Lengths(assumed.prompt_tokens, assumed.completion_tokens)
     chosen: list[BudgetSpec] = [FullBudget(), *(b for b in budgets if b.selector != "full")]
-    return [
-        (b.label, plan_step(spec.model_copy(update={"budget": b}), shape, assumed.prompt_tokens, lengths, rates))
-        for b in chosen
-    ]
+    return [(b.label, expected_step(spec.model_copy(update={"budget": b}), shape, lengths, rates)) for b in chosen]
 
 
 def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Answers(BaseModel):
         """Values by the last part of their metric's key (`accuracy` of `eval/accuracy`)."""
         values = {
             "accuracy": self.accuracy,
+            "accuracy_low": self.accuracy_low,
+            "accuracy_high": self.accuracy_high,
             "accuracy_greedy": self.accuracy_greedy,
             "pass_at_k": self.pass_at_k,
             "majority_at_k": self.majority_at_k,

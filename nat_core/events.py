@@ -224,15 +224,29 @@ METRICS: dict[str, MetricInfo] = {
 
 
 _OF_A_SET = re.compile(r"eval/([a-z0-9][a-z0-9_-]{0,39})/(\w+)")
+_END = re.compile(r"(eval/(?:[^/]+/)?accuracy)_(low|high)")
 
 
 def metric_info(key: str) -> MetricInfo | None:
-    """What a metric means; of a named set of questions (`eval/<set>/accuracy`) what it means for the run's own."""
+    """What a metric means; of a named set of questions (`eval/<set>/accuracy`) what it means for the run's own.
+
+    An accuracy has two ends of its 95% interval beside it: `eval/accuracy_low` and `eval/accuracy_high`.
+    """
+    end = _END.fullmatch(key)
+    if end is not None:
+        info = metric_info(end[1])
+        return info and replace(info, label=f"{info.label}, {end[2]} end of 95%")
     named = _OF_A_SET.fullmatch(key)
     if named is None:
         return METRICS.get(key)
     info = METRICS.get(f"eval/{named[2]}")
     return info and replace(info, label=f"{info.label}, {named[1]}")
+
+
+def interval_keys(key: str) -> tuple[str, str] | None:
+    """The metrics that are the ends of a metric's own 95% interval: Wilson's, for these questions, of an accuracy."""
+    low, high = f"{key}_low", f"{key}_high"
+    return (low, high) if _END.fullmatch(low) and metric_info(key) is not None else None
 
 
 def evaluation_path(key: str) -> str | None:

@@ -27,6 +27,7 @@ _SUMS = {
     "tokens_generated": "tokens/generated",
     "tokens_selected": "tokens/selected",
     "tokens_trunk": "tokens/trunk",
+    "flops": "flops/update",
     "forward_backward_s": "timing_s/forward_backward",
     "update_s": "timing_s/update",
     "step_s": "timing_s/step",

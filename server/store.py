@@ -21,8 +21,8 @@ from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.logs import without_controls
 from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
-from nat_core.spec import ExperimentSpec
-from server import attempts, event_log, folders, outcomes, queue, series, views, waiting
+from nat_core.spec import ExperimentSpec, RunSpec
+from server import attempts, event_log, folders, outcomes, queue, series, speed, views, waiting
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError
 from server.hub import RESYNC, Hub, Message
@@ -32,6 +32,7 @@ from server.outcomes import Outcomes
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 from server.telemetry import Tally
+from web.planning import Speed
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", ExperimentRow, RunRow)
@@ -164,6 +165,11 @@ class Store:
         """What a run came to so far, or by step `upto`."""
         with self.db.read() as session:
             return self._outcomes.by_step(session, run_row(session, run_id), upto)
+
+    def speed(self, worker_id: str, spec: RunSpec) -> Speed | None:
+        """How fast the worker did runs that are like this one; None where it has done none."""
+        with self.db.read() as session:
+            return speed.of(self._outcomes.of(session, speed.alike(session, worker_id, spec)))
 
     # --- runs -------------------------------------------------------------------------------------
 

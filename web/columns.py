@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nat_core.comparison import CellComparison, Estimate, Verdict, mean_interval
-from nat_core.events import METRICS, Direction, MetricInfo
+from nat_core.events import Direction, MetricInfo, interval_keys
 from nat_core.records import RunRecord
 from web.badges import state_badge, verdict_badge
 from web.figures.chart import metric_value
 from web.formatting import change, clock, count, interval, number, percent, plus_minus, points, significant
+from web.metrics import Metrics, set_accuracies
 from web.table import Cell, Column
 from web.views import run_seconds
 
 _VERDICT_ORDER = list(Verdict)
+_MOST_SETS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,15 @@ def _saved(key: str) -> Callable[[BudgetItem], Cell]:
 
 
 def _metric_mean(key: str, info: MetricInfo) -> Callable[[BudgetItem], Cell]:
-    """Mean over seeds of the runs' newest value, as the interval over seeds has it."""
+    """Mean over seeds of the runs' newest value, as the interval over seeds has it; of one run its own interval."""
 
     def cell(item: BudgetItem) -> Cell:
         known = [value for run in item.runs if (value := run.latest.get(key)) is not None]
         if not known:
             return Cell("—")
+        if len(known) == 1:
+            (run,) = (run for run in item.runs if run.latest.get(key) is not None)
+            return Cell(metric_value(info, known[0]), _own_interval(key, run), value=known[0])
         estimate = mean_interval(known)
         half = "" if estimate.high is None else f"±{metric_value(info, estimate.high - estimate.mean).split(' ')[0]}"
         return Cell(metric_value(info, estimate.mean), half, value=estimate.mean)
@@ -84,14 +89,21 @@ def _metric_mean(key: str, info: MetricInfo) -> Callable[[BudgetItem], Cell]:
 def _metric_latest(key: str, info: MetricInfo) -> Callable[[RunRecord], Cell]:
     def cell(run: RunRecord) -> Cell:
         value = run.latest.get(key)
-        return Cell(metric_value(info, value), value=value)
+        return Cell(metric_value(info, value), _own_interval(key, run), value=value)
 
     return cell
 
 
+def _own_interval(key: str, run: RunRecord) -> str:
+    """The 95% interval that a run's own value has, in per cent: of an accuracy Wilson's, for these questions."""
+    ends = interval_keys(key)
+    low, high = (run.latest.get(end) for end in ends) if ends else (None, None)
+    return "" if low is None or high is None else f"[{number(100 * low)}, {number(100 * high)}]"
+
+
 _H, _L = Direction.HIGHER, Direction.LOWER
 
-BUDGET_COLUMNS: tuple[Column[BudgetItem], ...] = (
+_BUDGET_COLUMNS: tuple[Column[BudgetItem], ...] = (
     Column("verdict", "Verdict", _verdict, "What can be claimed about the loss of accuracy.", left=True),
     Column(
         "accuracy",
@@ -165,13 +177,9 @@ BUDGET_COLUMNS: tuple[Column[BudgetItem], ...] = (
             ("peak_memory_gib", "Memory"),
         )
     ),
-    *(
-        Column(key, info.label, _metric_mean(key, info), info.description, info.direction, chosen=False)
-        for key, info in METRICS.items()
-    ),
 )
 
-RUN_COLUMNS: tuple[Column[RunRecord], ...] = (
+_RUN_HEAD: tuple[Column[RunRecord], ...] = (
     Column("seed", "Seed", lambda run: Cell(str(run.seed), value=run.seed)),
     Column(
         "state",
@@ -186,17 +194,36 @@ RUN_COLUMNS: tuple[Column[RunRecord], ...] = (
         lambda run: Cell(clock(run_seconds(run)), value=run_seconds(run)),
         "Wall-clock time since the run started.",
     ),
-    *(
-        Column(
-            key,
-            info.label,
-            _metric_latest(key, info),
-            info.description,
-            info.direction,
-            chosen=key in ("eval/accuracy", "reward", "timing_s/forward_backward", "perf/peak_memory_gib"),
-        )
-        for key, info in METRICS.items()
-    ),
+)
+_RUN_TAIL: tuple[Column[RunRecord], ...] = (
     Column("worker", "Worker", lambda run: Cell(run.worker_id or "—", value=run.worker_id), left=True, chosen=False),
     Column("attempt", "Attempt", lambda run: Cell(str(run.attempt), value=run.attempt), chosen=False),
 )
+_RUN_CHOSEN = ("eval/accuracy", "reward", "timing_s/forward_backward", "perf/peak_memory_gib")
+
+
+def budget_columns(metrics: Metrics) -> tuple[Column[BudgetItem], ...]:
+    """What can be shown of budgets; the accuracies of named sets stand beside the answer unless there are many."""
+    shown = _few_sets(metrics)
+    means = {
+        key: Column(key, info.label, _metric_mean(key, info), info.description, info.direction, chosen=key in shown)
+        for key, info in metrics.items()
+    }
+    place = [column.key for column in _BUDGET_COLUMNS].index("difference") + 1
+    early = tuple(means.pop(key) for key in shown)
+    return (*_BUDGET_COLUMNS[:place], *early, *_BUDGET_COLUMNS[place:], *means.values())
+
+
+def run_columns(metrics: Metrics) -> tuple[Column[RunRecord], ...]:
+    """What can be shown of runs."""
+    chosen = (*_RUN_CHOSEN, *_few_sets(metrics))
+    values = (
+        Column(key, info.label, _metric_latest(key, info), info.description, info.direction, chosen=key in chosen)
+        for key, info in metrics.items()
+    )
+    return (*_RUN_HEAD, *values, *_RUN_TAIL)
+
+
+def _few_sets(metrics: Metrics) -> list[str]:
+    found = set_accuracies(metrics)
+    return found if len(found) <= _MOST_SETS_SHOWN else []

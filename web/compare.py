@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, RunDetail, RunRecord
-from web.columns import RUN_COLUMNS
+from web.columns import run_columns
 from web.diff import Difference, differences
-from web.figure_sets import LoadSeries
+from web.figure_sets import LoadSeries, band_of, load_bands, metric_keys
 from web.figures import Axes, Chart, Curve, curves_chart
+from web.metrics import metrics_of
 from web.palette import Palette
 from web.table import Row, Table, make_table
 from web.view import TableView
@@ -66,24 +66,35 @@ def compared_table(groups: Sequence[Group], view: TableView, query: Mapping[str,
         for group in groups
         for run in group.runs
     ]
-    return make_table("Run", RUN_COLUMNS, rows, view, query)
+    metrics = metrics_of(run.spec for group in groups for run in group.runs)
+    return make_table("Run", run_columns(metrics), rows, view, query)
 
 
 def compared_figures(
     names: Iterable[str], groups: Sequence[Group], load: LoadSeries, palette: Palette, axes: Axes
 ) -> dict[str, Chart]:
     """One chart a metric, a curve for each run; a group's finished runs become their mean."""
-    keys = [name for name in names if name in METRICS]
+    keys = metric_keys(names)
     if not keys:
         return {}
-    found = {(s.run_id, s.key): s for s in load([run.id for group in groups for run in group.runs], keys)}
+    found = {(s.run_id, s.key): s for s in load([run.id for group in groups for run in group.runs], list(keys))}
+    bands = load_bands(load, [group.runs[0].id for group in groups if len(group.runs) == 1], keys)
     charts = {}
-    for key in keys:
+    for key, info in keys.items():
         curves = [
-            Curve(group.label, group.colour, run.seed, group.biased, run.state.is_final, series.x, series.y)
+            Curve(
+                group.label,
+                group.colour,
+                run.seed,
+                group.biased,
+                run.state.is_final,
+                series.x,
+                series.y,
+                band_of(series, bands),
+            )
             for group in groups
             for run in group.runs
             if (series := found.get((run.id, key))) is not None
         ]
-        charts[key] = curves_chart(METRICS[key], curves, palette, axes)
+        charts[key] = curves_chart(info, curves, palette, axes)
     return charts

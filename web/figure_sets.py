@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from nat_core.comparison import Comparison
-from nat_core.events import METRICS
+from nat_core.events import METRICS, MetricInfo, interval_keys, metric_info
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
 from web.figures import Axes, Chart, Curve, Line, curves_chart, line_chart, savings_chart, tradeoff_chart
 from web.figures.chart import empty_chart
+from web.figures.curves import OWN_BAND
 from web.palette import Palette
 from web.views import savings_cell
 
@@ -17,6 +18,9 @@ _PLAIN = Axes()
 
 # (run ids, metric keys) -> series
 LoadSeries = Callable[[list[str], list[str]], list[MetricSeries]]
+# (run id, metric key) -> the lower and the upper ends of its values' own intervals
+Bands = Mapping[tuple[str, str], tuple[MetricSeries, MetricSeries]]
+NO_BANDS: Bands = {}
 
 # Metrics that are read together: the second one is drawn behind the first, in grey. The share of the
 # generated tokens says more than the baseline's count; accuracy has the baseline's curve where there is one.
@@ -38,21 +42,54 @@ def experiment_figures(
 ) -> dict[str, Chart]:
     """The figures of an experiment's page; names that it has not are left out, and so are archived runs."""
     wanted = list(names)
-    keys = [name for name in wanted if name in METRICS]
+    keys = metric_keys(wanted)
     charts: dict[str, Chart] = {}
     if "tradeoff" in wanted:
         charts["tradeoff"] = tradeoff_chart(comparison, palette, cost, compact)
     if "savings" in wanted:
         charts["savings"] = _savings(comparison, cell, palette, compact)
     if keys:
-        series = load([run.id for run in experiment.runs if not run.archived], keys)
-        for key in keys:
-            curves = experiment_curves(experiment, [s for s in series if s.key == key])
-            charts[key] = curves_chart(METRICS[key], curves, palette, axes)
+        runs = [run for run in experiment.runs if not run.archived]
+        series = load([run.id for run in runs], list(keys))
+        cells = [run.cell for run in runs]
+        bands = load_bands(load, [run.id for run in runs if cells.count(run.cell) == 1], keys)
+        for key, info in keys.items():
+            curves = experiment_curves(experiment, [s for s in series if s.key == key], bands)
+            charts[key] = curves_chart(info, curves, palette, axes)
     return charts
 
 
-def experiment_curves(experiment: ExperimentRecord, series: Sequence[MetricSeries]) -> list[Curve]:
+def metric_keys(names: Iterable[str]) -> dict[str, MetricInfo]:
+    """Those of the names that are metrics, and what they mean."""
+    return {name: info for name in names if (info := metric_info(name)) is not None}
+
+
+def load_bands(load: LoadSeries, runs: list[str], keys: Iterable[str]) -> Bands:
+    """The 95% intervals that runs report of their own values, by run and metric; of a single run they are all there is.
+
+    Of several seeds the spread says more, and includes it.
+    """
+    ends = {key: both for key in keys if (both := interval_keys(key)) is not None}
+    if not runs or not ends:
+        return {}
+    found = {(s.run_id, s.key): s for s in load(runs, [end for both in ends.values() for end in both])}
+    return {
+        (run, key): (found[run, low], found[run, high])
+        for key, (low, high) in ends.items()
+        for run in runs
+        if (run, low) in found and (run, high) in found
+    }
+
+
+def band_of(series: MetricSeries, bands: Bands) -> tuple[Sequence[float | None], Sequence[float | None]] | None:
+    """Lower and upper ends along a series; None where there are none, or not at every point of it."""
+    ends = bands.get((series.run_id, series.key))
+    return (ends[0].y, ends[1].y) if ends and all(list(end.x) == list(series.x) for end in ends) else None
+
+
+def experiment_curves(
+    experiment: ExperimentRecord, series: Sequence[MetricSeries], bands: Bands = NO_BANDS
+) -> list[Curve]:
     """One curve a run that has values."""
     by_run = {one.run_id: one for one in series}
     return [
@@ -64,6 +101,7 @@ def experiment_curves(experiment: ExperimentRecord, series: Sequence[MetricSerie
             finished=run.state.is_final,
             x=by_run[run.id].x,
             y=by_run[run.id].y,
+            band=band_of(by_run[run.id], bands),
         )
         for run in experiment.runs
         if run.id in by_run
@@ -79,32 +117,37 @@ def run_figures(
     axes: Axes = _PLAIN,
 ) -> dict[str, Chart]:
     """The figures of a run's page: the run in its cell's colour, its baseline of the same seed in grey behind it."""
-    keys = [name for name in names if name in METRICS]
+    keys = metric_keys(names)
     if not keys:
         return {}
     partners = {key: COMPANIONS[key] for key in keys if key in COMPANIONS and (not baseline or key in _BEFORE_BASELINE)}
     runs = [run.id] + ([baseline.id] if baseline else [])
     found = {(s.run_id, s.key): s for s in load(runs, sorted({*keys, *partners.values()}))}
+    bands = load_bands(load, [run.id], keys)
     charts = {}
-    for key in keys:
-        lines = [_line(found.get((run.id, key)), METRICS[key].label, run.cell)]
+    for key, info in keys.items():
+        lines = [_line(found.get((run.id, key)), info.label, run.cell, bands)]
         partner = partners.get(key)
         if partner is not None:
-            lines.append(_line(found.get((run.id, partner)), METRICS[partner].label, run.cell, muted=True))
+            lines.append(_muted(found.get((run.id, partner)), METRICS[partner].label, run.cell))
         elif baseline is not None:
-            lines.append(_line(found.get((baseline.id, key)), baseline.label, baseline.cell, muted=True))
-        chart = line_chart(METRICS[key], lines, palette, axes)
-        told = (
-            f"{chart.caption}; dotted: {METRICS[partner].label.lower()}"
-            if partner and chart.num_points
-            else chart.caption
-        )
-        charts[key] = replace(chart, caption=told)
+            lines.append(_muted(found.get((baseline.id, key)), baseline.label, baseline.cell))
+        chart = line_chart(info, lines, palette, axes)
+        told = [OWN_BAND] if lines[0].low is not None else []
+        told += [f"dotted: {METRICS[partner].label.lower()}"] if partner and chart.num_points else []
+        charts[key] = replace(chart, caption="; ".join([chart.caption, *told]))
     return charts
 
 
-def _line(series: MetricSeries | None, name: str, cell: int, muted: bool = False) -> Line:
-    return Line(name, cell, series.x if series else [], series.y if series else [], muted=muted)
+def _line(series: MetricSeries | None, name: str, cell: int, bands: Bands) -> Line:
+    if series is None:
+        return Line(name, cell, [], [])
+    low, high = band_of(series, bands) or (None, None)
+    return Line(name, cell, series.x, series.y, low, high)
+
+
+def _muted(series: MetricSeries | None, name: str, cell: int) -> Line:
+    return Line(name, cell, series.x if series else [], series.y if series else [], muted=True)
 
 
 def _savings(comparison: Comparison, chosen: int | None, palette: Palette, compact: bool) -> Chart:

@@ -1,33 +1,20 @@
-"""The launch form, drawn from the spec's own schema: help, bounds, choices and defaults stand there once.
+"""The launch form: which controls it has, and in which of its parts they stand.
 
-Every control is known by its JSON pointer into `ExperimentSpec`; the browser builds the document
-from the pointers, and the server's faults find their control by the same pointers.
+The browser builds the document from the controls' pointers, and the server's faults find their control by the same.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from nat_core.spec import BudgetSpec, ExperimentSpec
+from web.controls import Control, Field, Item, draw, item, make_field, text_of
+from web.schema import Schema, core, members, named
 
-_LABELS = {
-    "/name": "Question",
-    "/base/model/path": "Model",
-    "/base/data/path": "Training rows (JSON lines)",
-    "/base/rollout/num_prompts": "Prompts per step",
-    "/base/rollout/num_generations": "Completions per prompt",
-    "/base/rollout/max_completion_length": "Longest completion, tokens",
-    "/base/evaluation/every": "Evaluate every … steps",
-    "/base/evaluation/num_prompts": "Held-out prompts",
-    "/base/evaluation/num_samples": "Samples per prompt",
-    "/margin": "Margin",
-}
 MAIN = (
     "/name",
     "/base/model/path",
@@ -41,32 +28,14 @@ MAIN = (
     "/base/evaluation/num_samples",
     "/margin",
 )
-DATA_TYPES = {"demo_arithmetic": "Built-in arithmetic", "jsonl": "JSON-lines file"}
-_NEVER = ("/base/data", "/base/budget", "/base/seed")  # drawn apart, or set by the experiment
-_NO_LEAF = ("object", "array")  # what has parts of its own is written in the YAML file
+CHOSEN = ("/base/data", "/base/reward", "/base/evaluation/sets")
+"""What is made of choices and of rows, each in a part of its own."""
+LISTS = ("/base/evaluation/sets", "/base/reward/sum/parts")
+"""Where lists are; a row of each has a template. Further sets have rewards of their own, with the same parts."""
+
+_NEVER = ("data", "reward", "budget", "seed", "steps")  # drawn apart, or set by the experiment
+_NO_LEAF = ("object", "array")
 _BUDGET: TypeAdapter[Any] = TypeAdapter(BudgetSpec)
-_KINDS = {"integer": "integer", "number": "number", "boolean": "boolean", "string": "string"}
-
-
-@dataclass(frozen=True)
-class Field:
-    """One control. `kind` is integer, number, string or boolean; a field with `choices` is a list to pick from."""
-
-    pointer: str
-    name: str
-    label: str
-    help: str
-    kind: str
-    bounds: str
-    choices: tuple[str, ...]
-    nullable: bool
-    default: str
-    value: str
-    long: bool
-
-    @property
-    def id(self) -> str:
-        return "f" + self.pointer.replace("/", "-")
 
 
 @dataclass(frozen=True)
@@ -101,30 +70,30 @@ class BudgetField:
 class LaunchForm:
     """Everything the template draws."""
 
-    main: dict[str, Field]
-    data_type: str
-    data: dict[str, list[Field]]
+    main: dict[str, Control]
+    chosen: dict[str, Control]
+    items: list[Item]
     budgets: list[dict[str, Any]]
     selectors: dict[str, str]
     budget_fields: list[BudgetField]
     baseline: int
     seeds: str
     tags: str
-    expert: list[tuple[str, str, list[Field]]]
+    expert: list[tuple[str, str, list[Control]]]
 
 
 def launch_form(spec: ExperimentSpec) -> LaunchForm:
     """The form filled with a spec: the demo's, or that of the experiment being cloned."""
     document = spec.model_dump(mode="json")
-    budgets = [{name: _text(value) for name, value in budget.items()} for budget in document["budgets"]]
-    members = _union("/budgets/0")
+    budgets = [{name: text_of(value) for name, value in budget.items()} for budget in document["budgets"]]
+    selectors = members(core(named("/budgets")["items"]))
     return LaunchForm(
-        main={pointer: _field(pointer, document) for pointer in MAIN},
-        data_type=document["base"]["data"]["type"],
-        data={tag: _members_fields(tag, document) for tag in DATA_TYPES},
+        main={pointer: draw(pointer, _at(document, pointer)) for pointer in MAIN},
+        chosen={pointer: draw(pointer, _at(document, pointer)) for pointer in CHOSEN},
+        items=[item(pointer) for pointer in LISTS],
         budgets=budgets,
-        selectors={tag: str(schema.get("description", "")) for tag, schema in members.items()},
-        budget_fields=_budget_fields(members),
+        selectors={tag: str(schema.get("description", "")) for tag, schema in selectors.items()},
+        budget_fields=_budget_fields(selectors),
         baseline=spec.baseline,
         seeds=", ".join(str(seed) for seed in spec.seeds),
         tags=", ".join(spec.tags),
@@ -132,15 +101,10 @@ def launch_form(spec: ExperimentSpec) -> LaunchForm:
     )
 
 
-def _members_fields(tag: str, document: Mapping[str, Any]) -> list[Field]:
-    schema = _union("/base/data")[tag]
-    data = document["base"]["data"]
-    values = data if data["type"] == tag else {}
-    return [
-        _make_field(f"/base/data/{name}", part, values.get(name, part.get("default")))
-        for name, part in schema["properties"].items()
-        if name != "type"
-    ]
+def _at(document: Any, pointer: str) -> Any:
+    for part in pointer.split("/")[1:]:
+        document = document[part]
+    return document
 
 
 def _budget_fields(members: Mapping[str, Any]) -> list[BudgetField]:
@@ -156,7 +120,7 @@ def _budget_fields(members: Mapping[str, Any]) -> list[BudgetField]:
         BudgetField(
             name,
             tuple(tags),
-            _make_field(f"/{name}", schemas[name], schemas[name].get("default")),
+            make_field(f"/{name}", schemas[name], schemas[name].get("default")),
             {tag: limit for tag in tags if (limit := _limit(tag, name, members[tag]["properties"])) is not None},
         )
         for name, tags in found.items()
@@ -193,122 +157,27 @@ def _is_taken(budget: Mapping[str, Any]) -> bool:
     return True
 
 
-def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[Field]]]:
+def _expert_sections(document: Mapping[str, Any]) -> list[tuple[str, str, list[Control]]]:
     """Every other field of the base run, by section, then those of the experiment itself."""
-    sections = []
-    base = _deref(_schema()["properties"]["base"])
-    for name, part in base["properties"].items():
-        pointer = f"/base/{name}"
-        section = _section(pointer, part, document)
-        if pointer not in _NEVER and "properties" in section:
-            sections += _parts(name.capitalize(), pointer, section, document)
-    own = [_field("/notes", document)]
-    return [*sections, ("Experiment", "", own)]
+    found = []
+    for name, part in core(named("/base"))["properties"].items():
+        if name not in _NEVER:
+            found += _section(name.capitalize(), f"/base/{name}", core(part), document)
+    return [*found, ("Experiment", "", [draw("/notes", document["notes"])])]
 
 
-def _parts(
-    title: str, pointer: str, section: Mapping[str, Any], document: Mapping[str, Any]
-) -> list[tuple[str, str, list[Field]]]:
-    """A section, and the sections inside it, each with its fields; those without any are left out."""
-    inner = {leaf: _deref(schema) for leaf, schema in section["properties"].items()}
-    nested = {leaf: schema for leaf, schema in inner.items() if "properties" in schema}
-    leaves = [
-        f"{pointer}/{leaf}"
-        for leaf, schema in inner.items()
-        if leaf not in nested and "const" not in schema and schema.get("type") not in _NO_LEAF
+def _section(
+    title: str, pointer: str, schema: Schema, document: Mapping[str, Any]
+) -> list[tuple[str, str, list[Control]]]:
+    """A section's controls, then those of the sections inside it; one without any is left out."""
+    inner = {f"{pointer}/{leaf}": part for leaf, part in schema["properties"].items()}
+    sections = {leaf: core(part) for leaf, part in inner.items() if "properties" in core(part)}
+    controls = [
+        draw(leaf, _at(document, leaf))
+        for leaf, part in inner.items()
+        if leaf not in sections and leaf not in MAIN and "const" not in part and part.get("type") not in _NO_LEAF
     ]
-    fields = [_field(leaf, document) for leaf in leaves if leaf not in MAIN]
-    found = [(title, str(section.get("description", "")), fields)] if fields else []
-    for leaf, schema in nested.items():
-        found += _parts(f"{title}: {leaf}", f"{pointer}/{leaf}", schema, document)
+    found = [(title, str(schema.get("description", "")), controls)] if controls else []
+    for leaf, part in sections.items():
+        found += _section(f"{title}: {leaf.rsplit('/', 1)[1]}", leaf, part, document)
     return found
-
-
-def _section(pointer: str, schema: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """A section's schema; of one that comes in several types, that of the type the document has."""
-    section = _deref(schema)
-    if "discriminator" not in section or pointer in _NEVER:
-        return section
-    return _union(pointer)[document["base"][pointer.rsplit("/", 1)[1]]["type"]]
-
-
-def _field(pointer: str, document: Mapping[str, Any]) -> Field:
-    value: Any = document
-    schema: Any = _schema()
-    for part in pointer.split("/")[1:]:
-        schema = _deref(schema)
-        if "discriminator" in schema:
-            schema = _deref({"$ref": schema["discriminator"]["mapping"][value["type"]]})
-        value = value[part]
-        schema = schema["properties"][part]
-    return _make_field(pointer, schema, value)
-
-
-def _make_field(pointer: str, schema: Mapping[str, Any], value: Any) -> Field:
-    options = schema.get("anyOf", [schema])
-    core = next((option for option in options if option.get("type") != "null"), schema)
-    merged = {**core, **{key: item for key, item in schema.items() if key != "anyOf"}}
-    name = pointer.rsplit("/", 1)[1]
-    return Field(
-        pointer=pointer,
-        name=name,
-        label=_LABELS.get(pointer, name.replace("_", " ").capitalize()),
-        help=str(merged.get("description", "")),
-        kind=_KINDS.get(str(merged.get("type")), "string"),
-        bounds=bounds_text(merged),
-        choices=tuple(str(choice) for choice in merged.get("enum", ())),
-        nullable=len(options) > 1,
-        default=_text(schema.get("default")),
-        value=_text(value),
-        long=merged.get("maxLength", 0) >= 20_000,
-    )
-
-
-def bounds_text(schema: Mapping[str, Any]) -> str:
-    """The bounds in words: `1 to 4,096`, `above 0, at most 1`; empty where there are none."""
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low == 0 and len({"minimum", "maximum", "exclusiveMaximum"} & set(schema)) == 1:
-        return ""  # what cannot be below zero needs no saying
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    if low is not None and high is not None:
-        return f"{low:,} to {high:,}"
-    parts = [
-        f"{words} {bound:,}"
-        for words, bound in (("at least", low), ("above", above), ("at most", high), ("below", below))
-        if bound is not None
-    ]
-    return ", ".join(parts)
-
-
-def _text(value: Any) -> str:
-    """A value as it stands in a control; what is not set is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.12g}"
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return ExperimentSpec.model_json_schema()
-
-
-def _deref(schema: Mapping[str, Any]) -> dict[str, Any]:
-    reference = schema.get("$ref")
-    if reference is None:
-        return dict(schema)
-    found = _schema()["$defs"][reference.rsplit("/", 1)[1]]
-    return {**found, **{key: item for key, item in schema.items() if key != "$ref"}}
-
-
-def _union(pointer: str) -> dict[str, dict[str, Any]]:
-    """Members of the tagged union at a pointer, by tag."""
-    schema: dict[str, Any] = _schema()
-    for part in pointer.split("/")[1:]:
-        schema = _deref(schema)
-        schema = schema["items"] if part.isdigit() else schema["properties"][part]
-    mapping: Mapping[str, str] = schema["discriminator"]["mapping"]
-    return {tag: _deref({"$ref": reference}) for tag, reference in mapping.items()}

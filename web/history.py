@@ -112,7 +112,8 @@ def _plain_facts(hardware: Mapping[str, Any] | None) -> str:
 def _evaluation(event: Any) -> str:
     answers = f"accuracy {percent(event.accuracy)} of {event.num_prompts} prompts × {event.num_samples} answers"
     greedy = "" if event.accuracy_greedy is None else f", greedy {percent(event.accuracy_greedy)}"
-    return f"{answers}{greedy}, mean length {number(event.mean_length)}, took {significant(event.seconds)} s"
+    sets = "".join(f", {name} {percent(found.accuracy)}" for name, found in event.sets.items())
+    return f"{answers}{greedy}{sets}, mean length {number(event.mean_length)}, took {significant(event.seconds)} s"
 
 
 def _sample(event: Any) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nat_core.records import ExperimentRecord, WorkerRecord
-from nat_core.spec import ExperimentSpec, RunSpec
+from nat_core.spec import ExperimentSpec
 from web import views
 from web.draft import MAX_YAML
-from web.form import DATA_TYPES, launch_form
+from web.form import launch_form
 from web.planning import ExperimentPlan
 from web.presets import PRESETS
 from web.templating import render
@@ -31,7 +31,6 @@ def launch_page(
         "launch.html",
         section="experiments",
         form=launch_form(spec),
-        data_types=DATA_TYPES,
         presets=PRESETS,
         preset=preset,
         cloned_from=cloned_from,
@@ -40,7 +39,6 @@ def launch_page(
         max_yaml=MAX_YAML,
         workers=workers,
         document=spec.model_dump_json(),
-        usual=RunSpec().model_dump_json(),
     )
 
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nat_core.comparison import Comparison
-from nat_core.events import METRICS
 from nat_core.records import ExperimentRecord, Page, RunRecord
 from nat_core.spec import demo_experiment
 from web import views
-from web.columns import BUDGET_COLUMNS, RUN_COLUMNS, BudgetItem
+from web.columns import BudgetItem, budget_columns, run_columns
 from web.compare import Group, compared_table, group_differences
 from web.diff import differences
 from web.figures import X_AXES
 from web.formatting import sentence
 from web.launch_pages import TOKEN_HEADER
+from web.metrics import metrics_of
 from web.table import Row, Table, make_table
 from web.templating import render
 from web.view import TABLES, TableView, link, table_view
@@ -89,6 +89,8 @@ def experiment_page(experiment: ExperimentRecord, comparison: Comparison, query:
     """The answer, what it cost, the budgets or the runs as a table, the curves. `query` is the address's."""
     view = table_view(query)
     budgets = [budget.model_dump(mode="json") for budget in experiment.spec.budgets]
+    metrics = metrics_of([experiment.spec.base])
+    open_charts = views.open_charts(views.EXPERIMENT_CHARTS, metrics)
     return render(
         "experiment.html",
         section="experiments",
@@ -107,10 +109,10 @@ def experiment_page(experiment: ExperimentRecord, comparison: Comparison, query:
         clear_filter=link(query, q=None),
         cost_axes=X_AXES,
         x_words=views.X_WORDS,
-        open_charts=views.EXPERIMENT_CHARTS,
-        groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
+        open_charts=open_charts,
+        groups_of_charts=views.more_charts(open_charts, metrics),
         legend=[LegendEntry(budget.label, cell, budget.biased) for cell, budget in enumerate(experiment.spec.budgets)],
-        metrics=METRICS,
+        metrics=metrics,
         differing=differences(budgets),
         spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
         hardware=views.experiment_hardware(experiment),
@@ -121,9 +123,10 @@ def experiment_table(
     experiment: ExperimentRecord, comparison: Comparison, view: TableView, query: Mapping[str, str]
 ) -> Table:
     """The budgets, with the baseline pinned above the others, or the runs."""
+    metrics = metrics_of([experiment.spec.base])
     if view.table == "runs":
-        return make_table("Run", RUN_COLUMNS, _run_rows(experiment), view, query)
-    return make_table("Budget", BUDGET_COLUMNS, _budget_rows(experiment, comparison), view, query)
+        return make_table("Run", run_columns(metrics), _run_rows(experiment), view, query)
+    return make_table("Budget", budget_columns(metrics), _budget_rows(experiment, comparison), view, query)
 
 
 def _budget_rows(experiment: ExperimentRecord, comparison: Comparison) -> list[Row[BudgetItem]]:
@@ -166,6 +169,8 @@ def compare_page(
     """Runs side by side; `experiment` where they are all of one."""
     view = table_view({**query, "table": "runs"})
     runs = [run for group in groups for run in group.runs]
+    metrics = metrics_of(run.spec for run in runs)
+    open_charts = views.open_charts(views.EXPERIMENT_CHARTS, metrics)
     return render(
         "compare.html",
         section="experiments",
@@ -183,9 +188,9 @@ def compare_page(
         clear_filter=link(query, q=None),
         x_words=views.X_WORDS,
         legend=[LegendEntry(group.label, group.colour, group.biased) for group in groups],
-        open_charts=views.EXPERIMENT_CHARTS,
-        groups_of_charts=views.more_charts(views.EXPERIMENT_CHARTS),
-        metrics=METRICS,
+        open_charts=open_charts,
+        groups_of_charts=views.more_charts(open_charts, metrics),
+        metrics=metrics,
     )
 
 

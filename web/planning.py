@@ -7,21 +7,15 @@ better knowledge. Everything here is arithmetic on a spec and a model's sizes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from pydantic import Field
 
-from nat_core.cost import ModelShape, StepPlan, plan_step
+from nat_core.cost import Lengths, ModelShape, Rates, StepPlan, expected_lengths, expected_step
 from nat_core.records import Record
 from nat_core.spec import BudgetSpec, ExperimentSpec, FullBudget, RunSpec
 from web.formatting import significant
 from web.room import Room
-
-_FEW_ROWS, _MOST_ROWS = 256, 4096
-_ENOUGH = 16
-"""A step is planned on some of its completions and scaled, if those fill so many micro-batches: the last one, which
-is not full, then hardly tells."""
 
 
 class Assumed(Record):
@@ -29,6 +23,13 @@ class Assumed(Record):
 
     prompt_tokens: int = Field(description="Tokens of each prompt.")
     completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly by up to 3/4 of it.")
+
+
+class Speed(Record):
+    """How fast a worker did earlier runs of the same model."""
+
+    flops_per_s: float = Field(description="Operations of forward and backward passes a second, over whole runs.")
+    num_runs: int
 
 
 class BudgetPlan(Record):
@@ -63,24 +64,25 @@ class ExperimentPlan(Record):
     full: BudgetPlan | None = Field(None, description="The step that trains on every token.")
     budgets: list[BudgetPlan] = Field(default=[], description="In the order of the experiment's budgets.")
     room: Room | None = Field(None, description="The memory that the budgets must fit in.")
+    speed: Speed | None = Field(None, description="What the seconds are reckoned with; null where nothing is known.")
     warnings: list[str] = Field(default=[], description="What will not go well, each in a sentence.")
     unknown: str | None = Field(None, description="Why no cost can be told, where that is so.")
 
 
 def assumptions(spec: RunSpec, prompt: int | None = None, completion: int | None = None) -> Assumed:
-    """What is given, else what the demo's task makes, else a quarter of the longest prompt and half of a completion."""
-    rollout, data = spec.rollout, spec.data
-    usual = max(1, rollout.max_prompt_length // 4), max(1, rollout.max_completion_length // 2)
-    if data.type == "demo_arithmetic":  # 3 tokens an operation and 2 around them; worked out 7 each, and the answer
-        operations = (data.min_operations + data.max_operations) / 2
-        usual = round(3 * operations + 2), min(rollout.max_completion_length, round(7 * operations + 3))
-    return Assumed(prompt_tokens=prompt or usual[0], completion_tokens=completion or usual[1])
+    """What is given, else what `expected_lengths` takes for granted."""
+    lengths = expected_lengths(spec, prompt, completion)
+    return Assumed(prompt_tokens=lengths.prompt, completion_tokens=lengths.completion)
 
 
 def plan_experiment(
-    spec: ExperimentSpec, shape: ModelShape | str, assumed: Assumed, room: Room | None = None
+    spec: ExperimentSpec,
+    shape: ModelShape | str,
+    assumed: Assumed,
+    room: Room | None = None,
+    speed: Speed | None = None,
 ) -> ExperimentPlan:
-    """The plan; `shape` is the model's, or a sentence on why it is not known."""
+    """The plan; `shape` is the model's, or a sentence on why it is not known. With seconds where a speed is known."""
     runs = len(spec.budgets) * len(spec.seeds)
     bare = ExperimentPlan(
         num_runs=runs,
@@ -92,15 +94,15 @@ def plan_experiment(
     )
     if isinstance(shape, str):
         return bare.model_copy(update={"unknown": shape})
-    full = _step(_document(spec.base, FullBudget()), shape, assumed.prompt_tokens, assumed.completion_tokens)
-    steps = [
-        _step(_document(spec.base, budget), shape, assumed.prompt_tokens, assumed.completion_tokens)
-        for budget in spec.budgets
-    ]
+    lengths = Lengths(assumed.prompt_tokens, assumed.completion_tokens)
+    rates = Rates.at(speed.flops_per_s, shape.token_cost) if speed else None
+    full = _step(_document(spec.base, FullBudget()), shape, lengths, rates)
+    steps = [_step(_document(spec.base, budget), shape, lengths, rates) for budget in spec.budgets]
     budgets = [_told(budget, step, full, room) for budget, step in zip(spec.budgets, steps, strict=True)]
     each = spec.base.steps * len(spec.seeds)
     return bare.model_copy(
         update={
+            "speed": speed,
             "full": _told(FullBudget(), full, full, room),
             "budgets": budgets,
             "tokens_generated_total": each * sum(plan.tokens_generated for plan in budgets),
@@ -116,57 +118,28 @@ def _document(base: RunSpec, budget: BudgetSpec) -> str:
     return spec.model_dump_json(include={"model", "rollout", "objective", "budget", "resources"})
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A step's plan, made of some of its completions, and how many times as many it has."""
-
-    plan: StepPlan
-    times: float
-
-
 @lru_cache(maxsize=512)  # the launch page asks anew at every change, most of which leave most budgets as they are
-def _step(document: str, shape: ModelShape, prompt: int, mean: int) -> _Step:
-    spec = RunSpec.model_validate_json(document)
-    group, longest = spec.rollout.num_generations, spec.rollout.max_completion_length
-    num_groups = max(1, _FEW_ROWS // group)
-    while True:
-        used = min(spec.rollout.num_prompts, num_groups)
-        plan = plan_step(spec, shape, prompt, spread(mean, longest, used * group))
-        if used == spec.rollout.num_prompts or plan.num_microbatches >= _ENOUGH or used * group >= _MOST_ROWS:
-            return _Step(plan, spec.rollout.num_prompts / used)
-        num_groups *= 4
+def _step(document: str, shape: ModelShape, lengths: Lengths, rates: Rates | None) -> StepPlan:
+    return expected_step(RunSpec.model_validate_json(document), shape, lengths, rates)
 
 
-def spread(mean: int, longest: int, count: int) -> list[int]:
-    """So many lengths, evenly from a quarter of the mean to 7/4 of it; closer to it where the longest is nearer."""
-    middle = min(mean, longest)
-    reach = min(0.75 * middle, longest - middle)
-    return [max(1, round(middle + reach * (2 * (i + 0.5) / count - 1))) for i in range(count)]
-
-
-def _told(budget: BudgetSpec, step: _Step, full: _Step, room: Room | None) -> BudgetPlan:
-    plan, times = step.plan, step.times
-    seconds, of_full = _seconds(step), _seconds(full)
+def _told(budget: BudgetSpec, plan: StepPlan, full: StepPlan, room: Room | None) -> BudgetPlan:
     return BudgetPlan(
         budget=budget.label,
-        tokens_generated=round(times * plan.tokens_generated),
-        tokens_selected=times * plan.tokens_selected,
-        tokens_trunk=times * plan.tokens_trunk,
-        flops=times * plan.flops,
-        flops_share=times * plan.flops / (full.times * full.plan.flops),
-        seconds=seconds,
-        seconds_share=seconds / of_full if seconds and of_full else None,
-        num_microbatches=round(times * plan.num_microbatches),
+        tokens_generated=plan.tokens_generated,
+        tokens_selected=plan.tokens_selected,
+        tokens_trunk=plan.tokens_trunk,
+        flops=plan.flops,
+        flops_share=plan.flops / full.flops,
+        seconds=plan.seconds,
+        seconds_share=plan.seconds / full.seconds if plan.seconds and full.seconds else None,
+        num_microbatches=plan.num_microbatches,
         largest_microbatch=plan.largest_microbatch,
         memory_gib=plan.memory_gib,
         total_gib=plan.total_gib,
-        total_share=plan.total_gib / full.plan.total_gib,
+        total_share=plan.total_gib / full.total_gib,
         fits=None if room is None or room.memory_gib is None else plan.total_gib <= room.memory_gib,
     )
-
-
-def _seconds(step: _Step) -> float | None:
-    return None if step.plan.seconds is None else step.times * step.plan.seconds
 
 
 def _warnings(base: RunSpec, budgets: Sequence[BudgetPlan], room: Room | None) -> list[str]:

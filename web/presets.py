@@ -34,10 +34,10 @@ def _smollm2_on_gsm8k() -> ExperimentSpec:
                     "path": "HuggingFaceTB/SmolLM2-360M-Instruct",
                     "dtype": "bfloat16",
                     "chat_template": True,
-                    "system_prompt": 'Solve the problem step by step. End with a line "#### " followed by the number.',
+                    "system_prompt": "Solve the problem step by step. Put the final number in \\boxed{}.",
                 },
-                "data": {"type": "jsonl", "path": "data/gsm8k/train.jsonl"},
-                "reward": {"type": "exact_match", "answer_pattern": r"####\s*([^#\n]+)"},
+                "data": {"type": "gsm8k"},
+                "reward": {"type": "math_verify"},
                 "rollout": {"num_prompts": 32, "num_generations": 8, "max_completion_length": 512},
                 "objective": {"epsilon_high": 0.28},
                 "optim": {"learning_rate": 1e-6, "warmup_steps": 10},
@@ -65,14 +65,16 @@ def _qwen3_on_math() -> ExperimentSpec:
                     "gradient_checkpointing": True,
                     "system_prompt": "Reason step by step, and put the final answer within \\boxed{}.",
                 },
+                # About 14,000 competition problems with whole-number answers.
                 "data": {
-                    "type": "jsonl",
-                    "path": "data/math/train.jsonl",
-                    "evaluation_path": "data/math/test.jsonl",
-                    "prompt_field": "problem",
+                    "type": "huggingface",
+                    "path": "open-r1/DAPO-Math-17k-Processed",
+                    "subset": "en",
+                    "prompt_field": "prompt",
+                    "answer_field": "solution",
+                    "on_bad_row": "skip",
                 },
-                # One level of braces inside the box, as in \boxed{\frac{1}{2}}.
-                "reward": {"type": "exact_match", "answer_pattern": r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"},
+                "reward": {"type": "math_verify"},
                 "rollout": {
                     "num_prompts": 32,
                     "num_generations": 8,
@@ -81,7 +83,13 @@ def _qwen3_on_math() -> ExperimentSpec:
                 },
                 "objective": {"epsilon_high": 0.28, "mask_truncated_completions": True},
                 "optim": {"learning_rate": 1e-6, "warmup_steps": 10},
-                "evaluation": {"every": 25, "num_prompts": 500, "num_samples": 1},
+                "evaluation": {
+                    "every": 25,
+                    "num_prompts": 128,
+                    "num_samples": 4,
+                    "greedy": False,
+                    "sets": {"math500": {"data": {"type": "math500"}, "num_prompts": 500, "num_samples": 1}},
+                },
                 "checkpoint": {"every": 50},
                 "resources": {"device": "cuda", "max_tokens_per_microbatch": 8192},
                 "steps": 200,
@@ -101,13 +109,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "smollm2-gsm8k": Preset(
         "SmolLM2 on GSM8K",
-        "Four budgets, three seeds, on a GPU; needs the data set's rows as a file, and the model from the hub.",
+        "Four budgets, three seeds, on a GPU; model and data come from the hub.",
         _smollm2_on_gsm8k,
     ),
     "qwen3-8b-math": Preset(
         "Qwen3-8B on MATH",
-        "Four budgets, three seeds, completions of up to 4,096 tokens on a GPU of 141 GB; needs the data set's "
-        "rows as files, and the model from the hub.",
+        "Four budgets, three seeds, completions of up to 4,096 tokens on a GPU of 141 GB; MATH-500 is answered at "
+        "every evaluation. Model and data come from the hub.",
         _qwen3_on_math,
     ),
 }

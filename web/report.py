@@ -10,7 +10,7 @@ from functools import cache
 from markupsafe import Markup
 
 from nat_core.comparison import Comparison
-from nat_core.events import METRICS, Panel
+from nat_core.events import Panel
 from nat_core.records import ExperimentRecord
 from web import views
 from web.assets import FONT_URL, STATIC_DIR, plotly_script_path
@@ -18,6 +18,7 @@ from web.diff import differences
 from web.figure_sets import LoadSeries, experiment_figures
 from web.figures import X_AXES, Chart, savings_chart, tradeoff_chart
 from web.figures.chart import Figure
+from web.metrics import metrics_of
 from web.pages import experiment_table
 from web.palette import PALETTES, Palette
 from web.templating import render
@@ -28,6 +29,7 @@ def report_page(experiment: ExperimentRecord, comparison: Comparison, load: Load
     """The whole report. Its figures are those of the page, once in light and once in dark."""
     charts = {theme: _charts(experiment, comparison, load, palette) for theme, palette in PALETTES.items()}
     shown = charts["light"]
+    metrics = metrics_of([experiment.spec.base])
     return render(
         "report.html",
         experiment=experiment,
@@ -37,7 +39,10 @@ def report_page(experiment: ExperimentRecord, comparison: Comparison, load: Load
         charts=shown,
         costs=[f"tradeoff-{cost}" for cost in list(X_AXES)[1:]],
         savings=[name for name in shown if name.startswith("savings-")],
-        panels={panel: [(key, METRICS[key]) for key in _metrics(shown, panel)] for panel in Panel},
+        panels={
+            panel: [(key, info) for key, info in metrics.items() if key in shown and info.panel is panel]
+            for panel in Panel
+        },
         tables=[experiment_table(experiment, comparison, TableView(table=kind), {}) for kind in TABLES],
         differing=differences([budget.model_dump(mode="json") for budget in experiment.spec.budgets]),
         spec_yaml=views.as_yaml(experiment.spec.model_dump(mode="json")),
@@ -47,10 +52,6 @@ def report_page(experiment: ExperimentRecord, comparison: Comparison, load: Load
         plotly=_plotly(),
         figures=_as_json({theme: _figures(some) for theme, some in charts.items()}),
     )
-
-
-def _metrics(charts: Mapping[str, Chart], panel: Panel) -> list[str]:
-    return [name for name in charts if name in METRICS and METRICS[name].panel is panel]
 
 
 def _figures(charts: Mapping[str, Chart]) -> dict[str, Figure]:
@@ -68,7 +69,7 @@ def _charts(
         for cell in comparison.cells
         if cell.cell != comparison.baseline
     }
-    charts |= experiment_figures(METRICS, experiment, comparison, load, palette)
+    charts |= experiment_figures(metrics_of([experiment.spec.base]), experiment, comparison, load, palette)
     return {name: chart for name, chart in charts.items() if chart.num_points}
 
 

@@ -11,6 +11,7 @@ from nat_core.records import CheckpointRecord, ExperimentRecord, RunDetail, RunR
 from web import views
 from web.diff import Difference, differences
 from web.history import EVENT_TYPES, EVENT_WORDS, EventRow, LogView
+from web.metrics import metrics_of
 from web.run_actions import offered
 from web.templating import render
 from web.tokens import OUTCOMES, SampleChoice, SampleFilter, SampleRow, SampleView
@@ -131,7 +132,8 @@ def run_page(
     part: Any = None,
 ) -> str:
     """One run: state and progress, its figures in brief, then the chosen tab, which reads `part`."""
-    learning = tuple(key for key, info in METRICS.items() if info.panel is Panel.LEARNING)
+    metrics = metrics_of([run.spec])
+    learning = tuple(key for key, info in metrics.items() if info.panel is Panel.LEARNING)
     return render(
         "run.html",
         section="experiments",
@@ -149,15 +151,15 @@ def run_page(
         with_charts=tab in WITH_CHARTS,
         live_part=LIVE_PARTS.get(tab, ""),
         siblings=sorted(experiment.runs, key=lambda other: (other.seed, other.cell)),
-        run_charts=views.RUN_CHARTS,
+        run_charts=views.open_charts(views.RUN_CHARTS, metrics),
         use_charts=use_charts(run),
         x_default=X_DEFAULTS.get(tab, "step"),
         system_charts=[key for key, info in METRICS.items() if info.panel is Panel.COST],
         open_charts=learning,
-        groups_of_charts=views.more_charts(learning),
+        groups_of_charts=views.more_charts(learning, metrics),
         x_words=views.X_WORDS,
         legend=[],
-        metrics=METRICS,
+        metrics=metrics,
         part=part,
         hardware={views.hardware_word(key): value for key, value in (run.hardware or {}).items()},
         neighbours=(run.hardware or {}).get("neighbours") or 0,

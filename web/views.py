@@ -13,6 +13,7 @@ from nat_core.comparison import Comparison, RunOutcome
 from nat_core.events import METRICS, MetricInfo, Panel
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
 from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
+from web.metrics import set_accuracies
 
 # Charts that stand open on the pages; the rest of METRICS waits behind its panel's heading.
 EXPERIMENT_CHARTS = ("eval/accuracy", "reward", "budget/effective_sample_size")
@@ -51,11 +52,18 @@ class Tile:
     tone: str = "mute"
 
 
-def more_charts(shown: Sequence[str]) -> list[tuple[str, list[tuple[str, MetricInfo]]]]:
-    """Every metric that is not among `shown`, by panel, in the order of METRICS."""
+def open_charts(usual: Sequence[str], metrics: Mapping[str, MetricInfo]) -> tuple[str, ...]:
+    """The charts that stand open, with the accuracies of named sets after the run's own."""
+    return (usual[0], *set_accuracies(metrics), *usual[1:])
+
+
+def more_charts(
+    shown: Sequence[str], metrics: Mapping[str, MetricInfo] = METRICS
+) -> list[tuple[str, list[tuple[str, MetricInfo]]]]:
+    """Every metric that is not among `shown`, by panel, in their order."""
     groups = []
     for panel in Panel:
-        rest = [(key, info) for key, info in METRICS.items() if info.panel is panel and key not in shown]
+        rest = [(key, info) for key, info in metrics.items() if info.panel is panel and key not in shown]
         if rest:
             groups.append((panel.value.capitalize(), rest))
     return groups

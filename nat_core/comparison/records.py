@@ -34,6 +34,7 @@ class RunOutcome(Record):
     tokens_generated: float = 0
     tokens_selected: float = 0
     tokens_trunk: float = 0
+    flops: float = Field(0, description="Operations of forward and backward passes; 0 where they were not counted.")
     forward_backward_s: float = 0
     update_s: float = 0
     step_s: float = 0

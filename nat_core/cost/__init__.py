@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from nat_core.cost.expected import Lengths, expected_lengths, expected_step, spread
 from nat_core.cost.flops import TokenCost
 from nat_core.cost.plan import StepPlan, plan_step
 from nat_core.cost.rates import Rates
 from nat_core.cost.shape import ModelShape
 
-__all__ = ["ModelShape", "Rates", "StepPlan", "TokenCost", "plan_step"]
+__all__ = [
+    "Lengths",
+    "ModelShape",
+    "Rates",
+    "StepPlan",
+    "TokenCost",
+    "expected_lengths",
+    "expected_step",
+    "plan_step",
+    "spread",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nat_core.cost.flops import TokenCost
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -20,6 +22,11 @@ class Rates:
     token: float
     attention_flop: float
     selected: float
+
+    @classmethod
+    def at(cls, flops_per_s: float, cost: TokenCost) -> Rates:
+        """Of a device of which only the speed over whole runs is known: every operation takes as long."""
+        return cls(0.0, cost.linear(1) / flops_per_s, 1 / flops_per_s, cost.head(1) / flops_per_s)
 
     def seconds(self, num_microbatches: float, tokens: float, attention_flops: float, selected: float) -> float:
         """Of the passes of one update step."""

@@ -49,4 +49,5 @@ def planned(
         shape = error.message
     workers = present(store.list_workers(), datetime.now(UTC))
     room = choose_room(workers, spec.base.resources, worker_id)
-    return plan_experiment(spec, shape, assumptions(spec.base, prompt_tokens, completion_tokens), room)
+    speed = store.speed(room.worker_id, spec.base) if room else None
+    return plan_experiment(spec, shape, assumptions(spec.base, prompt_tokens, completion_tokens), room, speed)

@@ -32,10 +32,10 @@ def test_plan_puts_full_first_and_each_budget_against_it(
 ) -> None:
     assert run(["plan", str(experiment_file), "--json", "--memory-gib", "64"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["assumed"] == {"prompt_tokens": 16, "completion_tokens": 100, "memory_gib": 64}
+    assert report["assumed"] == {"prompt_tokens": 34, "completion_tokens": 76, "memory_gib": 64}  # the server's, too
     full, half = report["budgets"]
     assert (full["budget"], half["budget"]) == ("full", "rpc · linear · ½")
-    assert full["tokens_selected"] == full["tokens_generated"] == pytest.approx(16 * 8 * 100, rel=0.01)
+    assert full["tokens_selected"] == full["tokens_generated"] == pytest.approx(16 * 8 * 76, rel=0.01)
     assert half["tokens_selected"] == pytest.approx(full["tokens_selected"] / 2)
     assert full["flops_share"] == 1 and 0.45 < half["flops_share"] < 0.6
     assert full["fits"] and half["total_gib"] == pytest.approx(sum(half["memory_gib"].values()))

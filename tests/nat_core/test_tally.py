@@ -90,6 +90,13 @@ def test_an_evaluation_carries_metrics_of_the_run_s_own_questions_and_of_each_se
         assert metric_info(key) is not None and evaluation_path(key) is not None
 
 
+def test_an_accuracy_carries_the_ends_of_its_interval() -> None:
+    made = event(accuracy_low=0.2, accuracy_high=0.8)
+    assert (made.metric_values()["eval/accuracy_low"], made.metric_values()["eval/accuracy_high"]) == (0.2, 0.8)
+    assert evaluation_path("eval/accuracy_low") == "$.accuracy_low"
+    assert evaluation_path("eval/aime-24/accuracy_high") == '$.sets."aime-24".accuracy_high'
+
+
 def test_an_evaluation_from_before_there_were_sets_still_reads() -> None:
     old = (
         '{"seq": 3, "time": 1.0, "step": 0, "type": "evaluation", "accuracy": 0.5, "accuracy_greedy": null, '

@@ -12,8 +12,10 @@ from fastapi.testclient import TestClient
 
 from server.main import create_app
 from server.settings import Settings
+from server.store import run_row
 from tests.server.conftest import Api
 from tests.server.support import experiment, row_counts
+from tests.web.building import finished_experiment, small_spec
 
 
 def test_a_plan_tells_runs_costs_and_room_and_stores_nothing(api: Api, app: FastAPI) -> None:
@@ -35,6 +37,37 @@ def test_lengths_can_be_given_and_stand_in_the_plan(api: Api) -> None:
     assert plan["assumed"] == {"prompt_tokens": 7, "completion_tokens": 11}
     assert plan["room"] is None and plan["full"]["fits"] is None
     assert plan["full"]["tokens_generated"] == pytest.approx(16 * 8 * 11, rel=0.05)
+
+
+def test_earlier_runs_of_the_model_on_the_worker_give_a_plan_its_seconds(
+    api: Api, app: FastAPI, client: TestClient
+) -> None:
+    assert api.call("POST", "/plan", json=experiment())["speed"] is None
+    finished_experiment(app.state.store, small_spec(steps=3))
+    plan = api.call("POST", "/plan", json=experiment())
+    speed, (full, half) = plan["speed"], plan["budgets"]
+    outcomes = app.state.store.outcomes(app.state.store.list_experiments().items[0].id)
+    seconds = sum(run.forward_backward_s for run in outcomes)
+    assert speed == {"flops_per_s": pytest.approx(sum(run.flops for run in outcomes) / seconds), "num_runs": 3}
+    assert full["seconds"] == pytest.approx(full["flops"] / speed["flops_per_s"])
+    assert half["seconds_share"] == pytest.approx(half["flops_share"])
+    asked = {"document": experiment()}
+    fragment = client.post("/experiments/draft/plan", json=asked).text
+    assert "reckoned from 3 earlier runs" in fragment and ">Time<" in fragment
+
+    # Neither another precision nor another worker makes the same speed.
+    other = experiment(base={"model": {"dtype": "bfloat16"}})
+    assert api.call("POST", "/plan", json=other)["speed"] is None
+    assert api.call("POST", "/plan?worker_id=none", json=experiment())["speed"] is None
+
+
+def test_a_run_beside_others_tells_no_speed(api: Api, app: FastAPI) -> None:
+    record = finished_experiment(app.state.store, small_spec(steps=2))
+    with app.state.store.change() as (session, _):
+        for run in record.runs:
+            row = run_row(session, run.id)
+            row.hardware = {**(row.hardware or {}), "neighbours": 1}
+    assert api.call("POST", "/plan", json=experiment())["speed"] is None
 
 
 def test_a_model_whose_sizes_are_not_known_has_a_plan_without_costs(api: Api) -> None:

@@ -7,6 +7,8 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from nat_core.answers import Answers
+from nat_core.comparison import wilson_interval
 from nat_core.events import AnyEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent, StateEvent
 from nat_core.records import ExperimentRecord, RunRecord
 from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget, TruncateBudget, UrsBudget, demo_experiment
@@ -39,8 +41,10 @@ def wide_spec(name: str, seeds: Sequence[int], steps: int = 60) -> ExperimentSpe
     return demo_experiment(steps=steps, seeds=tuple(seeds)).model_copy(update={"name": name, "budgets": budgets})
 
 
-def run_events(run: RunRecord, selector: str, upto: int, evaluate_every: int = 10) -> Iterator[AnyEvent]:
-    """What a trainer of this run reports until step `upto`."""
+def run_events(
+    run: RunRecord, selector: str, upto: int, evaluate_every: int = 10, sets: Sequence[str] = ()
+) -> Iterator[AnyEvent]:
+    """What a trainer of this run reports until step `upto`; named sets are harder the later they stand."""
     rng = random.Random(f"{run.seed}")  # the seed's noise is shared by its cells, as in real runs
     own = random.Random(f"{selector}-{run.seed}")
     share, end, seconds, memory = SHAPES[selector]
@@ -59,12 +63,22 @@ def run_events(run: RunRecord, selector: str, upto: int, evaluate_every: int = 1
             )
         if step % evaluate_every == 0 or step == run.steps:
             value = min(1.0, max(0.0, accuracy(step)))
-            correct = [4 if own.random() < value else own.randint(0, 3) for _ in range(128)]
             yield EvaluationEvent(
-                seq=next(seq), time=step, step=step, accuracy=value, accuracy_greedy=min(1.0, value + 0.06),
-                num_prompts=128, num_samples=4, correct=correct, mean_length=61 + own.random(), seconds=1.2,
+                seq=next(seq), time=step, step=step, seconds=1.2, **answers(value, own).model_dump(),
+                sets={name: answers(value / (place + 2), own) for place, name in enumerate(sets)},
             )  # fmt: skip
             yield from (sample_event(next(seq), step, selector, own) for _ in range(4))
+
+
+def answers(accuracy: float, rng: random.Random) -> Answers:
+    """Answers of that accuracy to 128 questions, four each."""
+    low, high = wilson_interval(accuracy, 512)
+    correct = [4 if rng.random() < accuracy else rng.randint(0, 3) for _ in range(128)]
+    return Answers(
+        accuracy=accuracy, accuracy_low=low, accuracy_high=high, accuracy_greedy=min(1.0, accuracy + 0.06),
+        pass_at_k=min(1.0, accuracy + 0.1), majority_at_k=min(1.0, accuracy + 0.05),
+        num_prompts=128, num_samples=4, correct=correct, mean_length=61 + rng.random(),
+    )  # fmt: skip
 
 
 def _values(step: int, accuracy, rng: random.Random, share: float, seconds: float, memory: float) -> dict[str, float]:  # type: ignore[no-untyped-def]
@@ -81,6 +95,7 @@ def _values(step: int, accuracy, rng: random.Random, share: float, seconds: floa
         "tokens/selected": float(int(selected)),
         "tokens/trunk": float(int(selected * 1.2)),
         "tokens/padded": float(int(selected * 1.3)),
+        "flops/update": 5e6 * selected,
         "budget/fraction": selected / live,
         "budget/max_weight": 1 / share * 2.2 if share < 1 else 1.0,
         "budget/effective_sample_size": share**0.4 * rng.uniform(0.97, 1.0),
@@ -141,7 +156,7 @@ def train(
     given = life.claim(run.id, "cpu-box-1")
     attempt, spec = given.attempt, given.spec
     last = run.steps if upto is None else upto
-    events = list(run_events(run, spec.budget.selector, last, evaluate_every))
+    events = list(run_events(run, spec.budget.selector, last, evaluate_every, list(spec.evaluation.sets)))
     store_batches(store, [Batch(run.id, attempt, events)])
     life.heartbeat(run.id, attempt, last)
     if upto is None:

@@ -22,8 +22,8 @@ def test_every_message_stands_beside_its_field_and_nothing_typed_is_lost(site: S
     rows = page.get_by_test_id("budget-row")
     rows.nth(1).locator('[data-name="fraction"]').fill("1.5")
     page.locator('[data-pointer="/base/steps"]').fill("many")
-    page.get_by_role("radio", name="JSON-lines file").check()
-    page.locator('[data-pointer="/base/data/path"]').fill("/no/such/rows.jsonl")
+    page.get_by_label("Kind of data").select_option("jsonl")
+    page.locator('[data-pointer="/base/data/path"]:visible').fill("/no/such/rows.jsonl")
     page.get_by_test_id("seeds").fill("0, 1, x")
     page.get_by_test_id("launch-submit").click()
     fraction = rows.nth(1).locator('[data-name="fraction"]')
@@ -40,7 +40,7 @@ def test_every_message_stands_beside_its_field_and_nothing_typed_is_lost(site: S
     page.locator('[data-pointer="/base/steps"]').fill("4")
     page.get_by_test_id("seeds").fill("0")
     page.get_by_test_id("launch-submit").click()
-    expect(page.locator('[data-fault="/base/data/path"]')).to_contain_text("/no/such/rows.jsonl")
+    expect(page.locator('[data-fault="/base/data/path"]:visible')).to_contain_text("/no/such/rows.jsonl")
     expect(page.locator('[data-fault="/base/steps"]')).to_be_hidden()
     assert len(site.store.list_experiments().items) == before
 
@@ -166,26 +166,178 @@ def test_what_is_typed_in_the_file_stands_in_the_form_and_the_other_way_round(si
     assert [budget.label for budget in spec.budgets] == ["full", "rpc · linear · ½", "urs · ½", "urs · ¼"]
 
 
-def test_what_the_form_does_not_know_is_launched_as_the_file_says(site: Site, page: Page) -> None:
+REWARD = """  reward:
+    type: sum
+    parts:
+    - reward: {type: math_verify, anchored: false}
+    - {weight: 0.1, reward: {type: format, pattern: '####'}}
+  evaluation:
+    sets:
+      shorter: {data: {type: demo_arithmetic, min_operations: 2, max_operations: 3}, num_prompts: 8}
+"""
+
+
+def test_a_file_with_rewards_and_sets_fills_the_form_and_is_cloned_whole(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/new")
     file = page.locator("#yaml")
     expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
-    rewrite(page, "  steps: 60", "  reward: {type: math_verify}\n  steps: 60")
-    expect(page.locator("[data-command=curl] pre")).to_contain_text("math_verify")
-    page.locator('[data-pointer="/name"]').fill("By another reward")
-    expect(file).to_have_value(re.compile("name: By another reward"))
-    expect(file).to_have_value(re.compile("type: math_verify"))
-    expect(page.locator("#yaml-broken")).to_be_hidden()
+    text = re.sub(r"  evaluation:\n(    .*\n)+", "", file.input_value())
+    file.fill(re.sub(r"  reward:\n(    .*\n)+", lambda _: REWARD, text))
+    parts = page.locator('[data-list="/base/reward/parts"] [data-item]')
+    expect(parts).to_have_count(2)
+    expect(parts.nth(1).locator('[data-pointer="/reward/pattern"]:visible')).to_have_value("####")
+    expect(parts.nth(1).locator('[data-pointer="/weight"]')).to_have_value("0.1")
+    expect(page.locator("[data-key]")).to_have_value("shorter")
+    page.locator('[data-pointer="/name"]').fill("By other rewards")
+    expect(file).to_have_value(re.compile("name: By other rewards"))
     page.get_by_test_id("launch-submit").click()
     page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
     record = site.store.get_experiment(page.url.rpartition("/")[2])
-    assert (record.name, record.spec.base.reward.type) == ("By another reward", "math_verify")
+    reward, sets = record.spec.base.reward, record.spec.base.evaluation.sets
+    assert reward.model_dump(mode="json") == {
+        "type": "sum",
+        "parts": [
+            {"weight": 1.0, "reward": {"type": "math_verify", "anchored": False, "timeout_s": 10.0}},
+            {"weight": 0.1, "reward": {"type": "format", "pattern": "####"}},
+        ],
+    }
+    assert (sets["shorter"].data.type, sets["shorter"].reward, sets["shorter"].num_prompts) == (
+        "demo_arithmetic",
+        None,
+        8,
+    )
 
-    # A clone of it has it, too, however the form is changed.
+    # A clone of it has them, too, and marks what is changed in them.
     page.goto(f"{site.url}/experiments/new?clone={record.id}")
+    expect(parts).to_have_count(2)
+    expect(page.locator("#changes")).to_have_text("nothing changed yet")
     page.locator('[data-pointer="/base/steps"]').fill("9")
     expect(file).to_have_value(re.compile("steps: 9"))
-    expect(file).to_have_value(re.compile("type: math_verify"))
+    expect(file).to_have_value(re.compile("anchored: false"))
+    parts.nth(0).get_by_label("Weight").fill("2")
+    expect(page.locator("#changes")).to_have_text("2 changes")
+    page.get_by_role("button", name="Remove this set").click()
+    expect(page.locator("[data-list-was]:visible")).to_have_text("Taken out: shorter.")
+    expect(file).not_to_have_value(re.compile("shorter"))
+
+
+def test_data_rewards_and_sets_are_chosen_in_the_form(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    file = page.locator("#yaml")
+    page.get_by_label("Kind of data").select_option("reasoning_gym")
+    page.get_by_label("task", exact=True).fill("chain_sum")
+    page.get_by_label("config", exact=True).fill("{max_terms: 3}")
+    page.get_by_label("Kind of reward").select_option("sum")  # starts with one part
+    parts = page.locator('[data-list="/base/reward/parts"] [data-item]')
+    expect(parts).to_have_count(1)
+    parts.nth(0).get_by_label("Reward").select_option("reasoning_gym")
+    page.get_by_role("button", name="Add a part").click()
+    parts.nth(1).get_by_label("Reward").select_option("length")
+    parts.nth(1).get_by_label("Weight").fill("0.2")
+    parts.nth(1).get_by_label("free").fill("20")
+    parts.nth(1).get_by_label("limit").fill("10")
+    page.get_by_role("button", name="Add a set").click()
+    page.get_by_label("Name", exact=True).fill("Bad Name")
+    page.get_by_test_id("launch-submit").click()
+
+    # Every message stands in the row that it is about.
+    expect(parts.nth(1).locator(".fault:visible")).to_contain_text("reward.free is 20")
+    fault = page.locator('[data-list="/base/evaluation/sets"] [data-item] .fault:visible')
+    expect(fault).to_contain_text("Bad Name")
+    expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
+    parts.nth(1).get_by_label("free").fill("5")
+    page.get_by_label("Name", exact=True).fill("easy")
+    page.locator('[data-list="/base/evaluation/sets"]').get_by_label("Data", exact=True).select_option("reasoning_gym")
+    page.locator('[data-list="/base/evaluation/sets"]').get_by_label("task").fill("basic_arithmetic")
+    expect(file).to_have_value(re.compile(r"sets:\n\s+easy:"))
+    expect(file).to_have_value(re.compile("max_terms: 3"))
+    expect(page.locator("[data-command=curl] pre")).to_contain_text("basic_arithmetic")
+    text = file.input_value()
+
+    # What the file says is what the form said.
+    file.fill(text + "\n")
+    expect(page.locator("#yaml-broken")).to_be_hidden()
+    expect(parts).to_have_count(2)
+    expect(parts.nth(1).get_by_label("limit")).to_have_value("10")
+    page.locator('[data-pointer="/name"]').fill("Once more")
+    expect(file).to_have_value(text.replace(re.search("name: (.*)", text)[1], "Once more"))  # type: ignore[index]
+
+
+def test_two_sets_of_one_name_are_refused_and_none_is_lost(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    for _ in range(2):
+        page.get_by_role("button", name="Add a set").click()
+        page.get_by_label("Name", exact=True).last.fill("same")
+    page.get_by_test_id("launch-submit").click()
+    rows = page.locator('[data-list="/base/evaluation/sets"] [data-item]')
+    expect(rows.nth(1).locator(".fault:visible")).to_contain_text("same (again)")
+    expect(rows.nth(0).locator(".fault:visible")).to_have_count(0)
+
+
+# --- both at once --------------------------------------------------------------------------------------
+
+
+def test_a_step_in_the_form_takes_the_file_s_last_change_with_it(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    typed = page.locator("#yaml").input_value().replace("steps: 60", "steps: 6").replace("seeds:\n- 0", "seeds: [3, 4]")
+    # All in one go, so that no time passes between the letter in the file and the press of the button.
+    page.evaluate(
+        """text => {
+          const file = document.getElementById("yaml");
+          file.value = text;
+          file.dispatchEvent(new Event("input", { bubbles: true }));
+          document.getElementById("add-shares").value = "0.25";
+          document.getElementById("add-budget").click();
+        }""",
+        typed,
+    )
+    expect(page.get_by_test_id("plan")).to_have_text("5 budgets × 2 seeds = 10 runs")
+    expect(page.locator('[data-pointer="/base/steps"]')).to_have_value("6")
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"steps: 6\n"))
+    expect(page.locator("#yaml")).to_have_value(re.compile("fraction: 0.25"))
+
+
+def test_what_is_typed_in_the_form_outlives_the_file_s_change(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    page.evaluate(
+        """() => {
+          const type = (control, text) => {
+            control.value = text;
+            control.dispatchEvent(new Event("input", { bubbles: true }));
+          };
+          const file = document.getElementById("yaml");
+          type(file, file.value.replace("steps: 60", "steps: 6"));
+          type(document.querySelector('[data-pointer="/name"]'), "Typed at once");
+          type(document.querySelectorAll('#budgets [data-name="fraction"]')[1], "0.75");
+        }"""
+    )
+    expect(page.locator("#yaml")).to_have_value(re.compile("name: Typed at once"))
+    expect(page.locator("#yaml")).to_have_value(re.compile("fraction: 0.75"))
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"steps: 6\n"))
+    expect(page.locator('[data-pointer="/base/steps"]')).to_have_value("6")
+    expect(page.get_by_test_id("budget-row").nth(1).locator('[data-name="fraction"]')).to_have_value("0.75")
+
+
+def test_a_step_waits_for_a_file_that_cannot_be_read(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    page.evaluate(
+        """() => {
+          const file = document.getElementById("yaml");
+          file.value = file.value.replace("steps: 60", "steps: [6");
+          file.dispatchEvent(new Event("input", { bubbles: true }));
+          document.getElementById("add-budget").click();
+        }"""
+    )
+    expect(page.locator("#yaml-broken")).to_be_visible()
+    expect(page.locator("#yaml")).to_be_focused()
+    assert "steps: [6" in page.locator("#yaml").input_value()
+    expect(page.get_by_test_id("budget-row")).to_have_count(4)
+    rewrite(page, "steps: [6", "steps: 6")
+    expect(page.locator('[data-pointer="/base/steps"]')).to_have_value("6")
 
 
 def test_a_broken_file_says_where_and_keeps_both_sides(site: Site, page: Page) -> None:

@@ -8,15 +8,25 @@ from typing import Any
 
 import pytest
 
-from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment
-from web.form import MAIN, Field, LaunchForm, bounds_text, launch_form
+from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment, parse_experiment_spec
+from web.controls import KINDS, Choice, Control, Field, Kind, Rows, bounds_text
+from web.form import MAIN, LaunchForm, launch_form
 from web.launch_pages import launch_page
 from web.presets import PRESETS
 
 
+def chosen(control: Control) -> Kind:
+    """The kind that a choice has chosen."""
+    assert isinstance(control, Choice)
+    return next(kind for kind in control.kinds if kind.tag == control.chosen)
+
+
 def all_fields(form: LaunchForm) -> list[Field]:
+    """The fields that stand in the form, rows left out."""
     rest = [field for _, _, fields in form.expert for field in fields]
-    return [*form.main.values(), *form.data[form.data_type], *rest]
+    kinds = [chosen(form.chosen[pointer]).controls for pointer in ("/base/data", "/base/reward")]
+    found = [*form.main.values(), *(part for kind in kinds for part in kind), *rest]
+    return [control for control in found if isinstance(control, Field)]
 
 
 def leaves(document: Any, pointer: str = "") -> list[str]:
@@ -29,12 +39,18 @@ def test_every_field_of_a_spec_has_a_control_filled_with_its_value() -> None:
     spec = demo_experiment(steps=7, seeds=(3, 4))
     form = launch_form(spec)
     pointers = {field.pointer for field in all_fields(form)}
-    apart = ("/budgets", "/seeds", "/baseline", "/tags", "/base/budget", "/base/seed", "/base/data/type")
-    fixed = ("/base/reward/type", "/base/rollout/engine", "/base/model/lora/dropout")  # leave no choice
+    apart = ("/budgets", "/seeds", "/baseline", "/tags", "/base/budget", "/base/seed")
+    fixed = (
+        "/base/data/type",
+        "/base/reward/type",
+        "/base/rollout/engine",
+        "/base/model/lora/dropout",
+    )  # choices, and what leaves none
     wanted = {leaf for leaf in leaves(spec.model_dump(mode="json")) if not leaf.startswith((*apart, *fixed))}
     assert pointers == wanted
-    assert (form.main["/base/steps"].value, form.seeds) == ("7", "3, 4")
-    assert form.main["/base/optim/learning_rate"].value == "0.0001"
+    values = {field.pointer: field.value for field in all_fields(form)}
+    assert (values["/base/steps"], form.seeds) == ("7", "3, 4")
+    assert values["/base/optim/learning_rate"] == "0.0001"
 
 
 def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:
@@ -88,10 +104,47 @@ def test_a_field_is_shown_where_it_says_something() -> None:
 def test_a_clone_shows_the_other_kind_of_data() -> None:
     base = RunSpec(data=JsonlData(path="/data/train.jsonl", max_rows=8))
     form = launch_form(ExperimentSpec(name="x", base=base, budgets=[UrsBudget(fraction=0.25)], baseline=0))
-    assert form.data_type == "jsonl"
-    values = {field.name: field.value for field in form.data["jsonl"]}
+    kind = chosen(form.chosen["/base/data"])
+    assert kind.tag == "jsonl"
+    values = {control.name: control.value for control in kind.controls if isinstance(control, Field)}
     assert (values["path"], values["max_rows"], values["prompt_field"]) == ("/data/train.jsonl", "8", "question")
     assert form.budgets == [{"selector": "urs", "fraction": "0.25", "design": "bernoulli"}]
+
+
+def test_every_kind_of_data_and_reward_is_offered_by_a_name_with_help_and_its_fields() -> None:
+    form = launch_form(demo_experiment())
+    for name in ("data", "reward"):
+        choice = form.chosen[f"/base/{name}"]
+        assert isinstance(choice, Choice)
+        assert [kind.tag for kind in choice.kinds] == list(KINDS[name])  # a new kind needs a name here
+        assert all(kind.help for kind in choice.kinds)
+    kinds = {kind.tag: [part.pointer for part in kind.controls] for kind in form.chosen["/base/reward"].kinds}  # type: ignore[union-attr]
+    assert kinds["length"] == ["/base/reward/free", "/base/reward/limit"]
+    assert kinds["sum"] == ["/base/reward/parts"]
+
+
+def test_lists_have_a_row_of_their_own_with_choices_in_it() -> None:
+    form = launch_form(demo_experiment())
+    sets, parts = form.items
+    assert (sets.name, sets.named, sets.noun) == ("sets", True, "set")
+    assert [part.pointer for part in sets.controls] == ["/data", "/reward", "/num_prompts", "/num_samples"]
+    data, reward = sets.controls[:2]
+    assert isinstance(data, Choice) and data.chosen == "demo_arithmetic"
+    assert isinstance(reward, Choice) and reward.nullable and reward.chosen == ""  # as the run's own
+    assert isinstance(reward.kinds[-1].controls[0], Rows)
+    assert (parts.name, parts.named) == ("parts", False)
+    weight, single = parts.controls
+    assert isinstance(weight, Field) and weight.value == "1"
+    assert isinstance(single, Choice) and "sum" not in [kind.tag for kind in single.kinds]
+
+
+def test_a_generator_s_settings_are_written_as_json() -> None:
+    data = {"type": "reasoning_gym", "task": "chain_sum", "config": {"max_terms": 3}}
+    spec = parse_experiment_spec({"name": "x", "base": {"data": data}, "budgets": [{"selector": "full"}]})
+    fields = {part.pointer: part for part in chosen(launch_form(spec).chosen["/base/data"]).controls}
+    config = fields["/base/data/config"]
+    assert isinstance(config, Field)
+    assert (config.kind, config.value, config.default) == ("mapping", '{"max_terms": 3}', "{}")
 
 
 def test_page_has_one_control_and_one_place_for_messages_per_pointer() -> None:

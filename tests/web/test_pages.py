@@ -281,12 +281,14 @@ def test_run_figures_have_every_metric_and_the_baseline_in_grey(client: TestClie
     assert (grey["name"], grey["line"]["dash"], own["name"]) == ("full", "dot", "Update")
     assert figures["kl"]["num_points"] == 0
     # Tokens trained on stand before those generated; accuracy before the greedy one only without a baseline.
-    assert [line["name"] for line in figures["eval/accuracy"]["figure"]["data"]] == ["full", "Accuracy"]
+    drawn = [line["name"] for line in figures["eval/accuracy"]["figure"]["data"]]
+    assert drawn == ["Accuracy, range", "full", "Accuracy"]
     tokens = figures["tokens/selected"]
     assert tokens["caption"] == "tokens, by step; dotted: tokens generated"
     generated, selected = tokens["figure"]["data"]
     own = client.get(f"/runs/{experiment.runs[0].id}/figures.json?names=eval/accuracy").json()["figures"]
-    assert [line["name"] for line in own["eval/accuracy"]["figure"]["data"]] == ["Greedy accuracy", "Accuracy"]
+    drawn = [line["name"] for line in own["eval/accuracy"]["figure"]["data"]]
+    assert drawn == ["Accuracy, range", "Greedy accuracy", "Accuracy"]
     assert (generated["name"], selected["name"]) == ("Tokens generated", "Tokens trained on")
     assert all(g > s for g, s in zip(generated["y"], selected["y"], strict=True))
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from nat_core.cost import ModelShape, plan_step
+from nat_core.cost import ModelShape, plan_step, spread
 from nat_core.errors import ModelError
 from nat_core.records import WorkerRecord
 from nat_core.spec import ExperimentSpec, FullBudget, ResourcesSpec, RpcBudget, parse_experiment_spec
 from web.launch_pages import plan_fragment
 from web.model_shapes import KNOWN, shape_of
-from web.planning import Assumed, assumptions, plan_experiment, spread
+from web.planning import Assumed, assumptions, plan_experiment
 from web.room import Room, choose_room, present, room_of
 
 DEMO = shape_of("demo")

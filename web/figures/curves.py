@@ -12,6 +12,8 @@ from web.figures.lines import Line, line_chart
 from web.palette import Palette
 
 _PLAIN = Axes()
+OWN_BAND = "band: 95% for these questions"
+"""What a band around the line of a single run is, as a caption says it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Curve:
     finished: bool
     x: Sequence[float]
     y: Sequence[float | None]
+    band: tuple[Sequence[float | None], Sequence[float | None]] | None = None  # ends of its own interval
 
 
 def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, axes: Axes = _PLAIN) -> Chart:
@@ -36,8 +39,10 @@ def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, ax
     cells = sorted({curve.cell for curve in curves})
     lines = [line for cell in cells for line in _cell_lines([c for c in curves if c.cell == cell], axes.x)]
     chart = line_chart(info, lines, palette, axes)
-    banded = any(line.low is not None for line in lines)
-    return replace(chart, caption=chart.caption + ", mean and range of seeds") if banded else chart
+    own = any(curve.band is not None for curve in curves)
+    seeds = any(line.low is not None for line in lines) and not all(curve.band is not None for curve in curves)
+    told = chart.caption + (", mean and range of seeds" if seeds else "") + (f"; {OWN_BAND}" if own else "")
+    return replace(chart, caption=told) if chart.num_points else chart
 
 
 def _cell_lines(curves: Sequence[Curve], x: str) -> list[Line]:
@@ -49,7 +54,8 @@ def _cell_lines(curves: Sequence[Curve], x: str) -> list[Line]:
 
 def _own_line(curve: Curve, with_seed: bool, thin: bool = False) -> Line:
     name = f"{curve.label}, seed {curve.seed}" if with_seed else curve.label
-    return Line(name, curve.cell, curve.x, curve.y, dashed=curve.biased, thin=thin)
+    low, high = curve.band or (None, None)
+    return Line(name, curve.cell, curve.x, curve.y, low, high, dashed=curve.biased, thin=thin)
 
 
 def _mean_line(curves: Sequence[Curve], x: str) -> Line:

@@ -15,6 +15,7 @@ from web.palette import Palette, faded
 
 _FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W")
 _FEW_POINTS = 16
+_BAND, _BAND_OF_MANY, _FEW_BANDS = 0.14, 0.1, 2  # how opaque a band is; many over each other are fainter
 _PLAIN = Axes()
 
 
@@ -44,7 +45,10 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: 
     drawn = [line for line in lines if any(value is not None for value in line.y)]
     if not drawn:
         return empty_chart(f"No {info.label.lower()} yet; the line starts with the first value.")
-    traces = [trace for line in drawn for trace in _band(line, palette)]
+    banded = sum(line.low is not None for line in drawn)
+    traces = [
+        trace for line in drawn for trace in _band(line, palette, _BAND if banded <= _FEW_BANDS else _BAND_OF_MANY)
+    ]
     shown = [part for line in sorted(drawn, key=lambda line: not line.muted) for part in _parts(line, axes.smooth)]
     traces += [_line(line, info, palette) for line in sorted(shown, key=lambda line: not line.faint)]
     log = axes.log and _lowest(drawn) > 0
@@ -60,6 +64,7 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: 
             tickformat="~s" if x.startswith("tokens") else "",
             # Markers want room at both ends, so that the one at step 0 is seen whole.
             rangemode="normal" if any(_few(line) for line in drawn) else "tozero",
+            **_single_place(drawn),
         ),
         yaxis=axis(
             palette,
@@ -119,6 +124,15 @@ def _y_range(info: MetricInfo, lines: Sequence[Line], log: bool) -> dict[str, An
     if info.unit == "share":
         return {"range": [max(0.0, value - 0.1), min(1.0, value + 0.1)]}
     return {"range": [0.9 * value, 1.1 * value] if value > 0 else [value - 1, value + 1]}
+
+
+def _single_place(lines: Sequence[Line]) -> dict[str, Any]:
+    """An axis with a single place on it has a single tick: Plotly would count off fractions of a step."""
+    places = {x for line in lines for x, _ in _known(line)}
+    if len(places) != 1:
+        return {}
+    (place,) = places
+    return {"range": [place - 1, place + 1], "tickvals": [place]}
 
 
 def _decades(lines: Sequence[Line]) -> float:
@@ -181,7 +195,7 @@ def _faint(trace: dict[str, Any]) -> dict[str, Any]:
     return {**trace["line"], "width": 1}
 
 
-def _band(line: Line, palette: Palette) -> list[dict[str, Any]]:
+def _band(line: Line, palette: Palette, opacity: float) -> list[dict[str, Any]]:
     """The band as one closed outline, there along the highs and back along the lows."""
     if line.low is None or line.high is None:
         return []
@@ -199,7 +213,7 @@ def _band(line: Line, palette: Palette) -> list[dict[str, Any]]:
             "x": _short([x for x, _, _ in edges] + [x for x, _, _ in reversed(edges)]),
             "y": _short([high for _, _, high in edges] + [low for _, low, _ in reversed(edges)]),
             "fill": "toself",
-            "fillcolor": palette.cell_soft(line.cell, 0.14),
+            "fillcolor": palette.cell_soft(line.cell, opacity),
             "line": {"width": 0},
             "hoverinfo": "skip",
         }

@@ -1,9 +1,22 @@
-// Between the launch form's controls and the document they stand for; each control knows its JSON pointer.
-import { addRow, chooseData, clearRows, rows } from "./launch_rows.js";
+// Between the launch form's controls and the document they stand for.
+import { addItem, chooseKinds, clearItems } from "./launch_items.js";
+import { isOpen, itemsOf, keyControl, keyOf } from "./launch_pointers.js";
+import { addRow, clearRows, rows } from "./launch_rows.js";
 
 const form = document.getElementById("launch");
-const usual = JSON.parse(form.dataset.usual); // a run of which nothing was said
-let whole = JSON.parse(form.dataset.document); // all that was written, shown in the form or not
+
+// `{max_terms: 3}` as people write it, and as JSON has it; what is neither is sent as it stands.
+function asMapping(text) {
+  if (text === "") return {};
+  for (const written of [text, text.replaceAll(/([{,]\s*)([A-Za-z_]\w*)\s*:/g, '$1"$2":')]) {
+    try {
+      return JSON.parse(written);
+    } catch {
+      // The server says what is wrong with it.
+    }
+  }
+  return text;
+}
 
 // What a control holds. Text that is no number is sent as it stands: the server says what is wrong with it.
 function valueOf(control, held = control.value) {
@@ -19,6 +32,8 @@ function valueOf(control, held = control.value) {
       return text === "" ? [] : text.split(/[\s,;]+/).filter(Boolean).map(asNumber);
     case "words":
       return text.split(",").map((word) => word.trim()).filter(Boolean);
+    case "mapping":
+      return asMapping(text);
     default:
       return text === "" && "nullable" in control.dataset ? null : control.tagName === "TEXTAREA" ? held : text;
   }
@@ -26,22 +41,44 @@ function valueOf(control, held = control.value) {
 
 function textOf(value) {
   if (value === null || value === undefined) return "";
-  return Array.isArray(value) ? value.join(", ") : String(value);
+  if (Array.isArray(value)) return value.join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
 const partsOf = (pointer) => pointer.split("/").slice(1);
+const at = (place, pointer) => partsOf(pointer).reduce((inside, part) => inside?.[part], place);
 
 function put(document_, pointer, value) {
   const parts = partsOf(pointer);
   const leaf = parts.pop();
-  const place = parts.reduce((at, part) => (at[part] ??= {}), document_);
+  const place = parts.reduce((inside, part) => (inside[part] ??= {}), document_);
   place[leaf] = value;
 }
 
-export function controls() {
-  return [...form.querySelectorAll("[data-pointer]")].filter(
-    (control) => !control.closest("fieldset[disabled]") && (control.type !== "radio" || control.checked),
-  );
+// The controls and lists of the form, or of one row in it, that are in no row below it.
+function own(scope) {
+  const parts = [...scope.querySelectorAll("[data-pointer], [data-list]")];
+  return parts.filter((part) => isOpen(part) && (part.closest("[data-item]") ?? form) === scope);
+}
+
+const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const isDefault = (control) => same(valueOf(control), valueOf(control, control.dataset.default));
+const isLeftOut = (control) =>
+  "chooses" in control.dataset ? control.value === "" : control.closest("[data-omit]") && isDefault(control);
+
+function itemsValue(list) {
+  const items = itemsOf(list);
+  if (!("named" in list.dataset)) return items.map((item) => partOf(item));
+  return items.length ? Object.fromEntries(items.map((item) => [keyOf(item), partOf(item)])) : undefined;
+}
+
+function partOf(scope, part = {}) {
+  for (const element of own(scope)) {
+    const { list, pointer } = element.dataset;
+    const value = list ? itemsValue(element) : valueOf(element);
+    if (list ? value !== undefined : !isLeftOut(element)) put(part, list ?? pointer, value);
+  }
+  return part;
 }
 
 function budgetOf(row) {
@@ -49,48 +86,49 @@ function budgetOf(row) {
   return Object.fromEntries(parts.map((control) => [control.dataset.name, valueOf(control)]));
 }
 
-const at = (place, pointer) => partsOf(pointer).reduce((inside, part) => inside?.[part], place);
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
-
-// Whether the document has such a field: a reward's controls are those of the type that it had at first.
-const isThere = ({ dataset: { pointer } }) => pointer.startsWith("/base/data/") || at(whole, pointer) !== undefined;
-
-// What was written and has no control goes along as it is: the form knows not every kind of data and reward.
-function carry(spec, shown, value, pointer) {
-  const isChosenAnew = pointer === "/base/data" && shown.has("/base/data/type") && at(spec, "/base/data/type") !== value.type;
-  if (shown.has(pointer) || isChosenAnew || ["/base/budget", "/base/seed"].includes(pointer)) return;
-  if (value !== null && typeof value === "object" && !Array.isArray(value)) {
-    for (const [name, part] of Object.entries(value)) carry(spec, shown, part, `${pointer}/${name}`);
-  } else if (!same(value, at({ base: usual }, pointer))) put(spec, pointer, value);
-}
-
-const isDefault = (control) => valueOf(control) === valueOf(control, control.dataset.default);
-
 export function specification() {
-  const spec = { name: "", base: {} };
-  const present = controls().filter(isThere);
-  for (const control of present) {
-    const untouched = control.closest("[data-expert]") && isDefault(control);
-    if (!untouched) put(spec, control.dataset.pointer, valueOf(control));
-  }
-  carry(spec, new Set(present.map((control) => control.dataset.pointer)), whole.base, "/base");
+  const spec = partOf(form, { name: "", base: {} });
   spec.budgets = rows().map(budgetOf);
   spec.baseline = Math.max(0, rows().findIndex((row) => row.querySelector("[name=baseline]").checked));
   return spec;
 }
 
+// Shows a part of the document, which has every field, in the form or in a row of it; kinds that are not chosen keep
+// what was typed for them.
+function show(scope, value) {
+  for (const select of own(scope).filter((part) => "chooses" in part.dataset)) {
+    select.value = textOf(at(value, select.dataset.pointer));
+  }
+  chooseKinds(scope);
+  for (const element of own(scope)) {
+    const { list, pointer } = element.dataset;
+    const found = at(value, list ?? pointer);
+    if (list) showItems(element, found ?? {});
+    else if (found !== undefined) element.value = textOf(found);
+  }
+}
+
+function showItems(list, values) {
+  clearItems(list);
+  for (const [key, value] of Object.entries(values)) {
+    const item = addItem(list);
+    if (keyControl(item)) keyControl(item).value = key;
+    show(item, value);
+  }
+}
+
+// The page comes with every value but those of rows, which are made here.
+export function fillLists(spec) {
+  chooseKinds(form);
+  for (const list of own(form).filter((part) => "list" in part.dataset)) showItems(list, at(spec, list.dataset.list) ?? {});
+}
+
 // Shows a whole document, every field of it.
 export function fill(spec) {
-  whole = spec;
-  for (const control of form.querySelectorAll("[data-pointer]")) {
-    const value = partsOf(control.dataset.pointer).reduce((at, part) => at?.[part], spec);
-    if (control.type === "radio") control.checked = control.value === value;
-    else if (value !== undefined) control.value = textOf(value);
-  }
+  show(form, spec);
   clearRows();
   for (const budget of spec.budgets) {
     addRow((name) => (name in budget ? textOf(budget[name]) : null));
   }
   rows()[spec.baseline].querySelector("[name=baseline]").checked = true;
-  chooseData();
 }

@@ -1,5 +1,5 @@
 // Puts the server's messages beside the controls that they are about, and the focus on the first of them.
-import { controls } from "./launch_document.js";
+import { controlAt, isOpen, pointerOf } from "./launch_pointers.js";
 import { rows } from "./launch_rows.js";
 
 const form = document.getElementById("launch");
@@ -22,11 +22,10 @@ function placeOf(pointer, detail) {
     const control = row.querySelector(`[data-name="${CSS.escape(name)}"]`);
     return { place: row.querySelector("[data-budget-fault]"), control: control ?? row.querySelector("select") };
   }
+  const places = [...form.querySelectorAll(".fault[data-fault]")].filter(isOpen);
   for (let at = pointer; at; at = at.slice(0, at.lastIndexOf("/"))) {
-    const place = [...form.querySelectorAll("[data-fault]")].find(
-      (candidate) => candidate.dataset.fault === at && !candidate.closest("fieldset[disabled]"),
-    );
-    if (place) return { place, control: controls().find((control) => control.dataset.pointer === at) ?? null };
+    const place = places.find((candidate) => pointerOf(candidate) === at);
+    if (place) return { place, control: controlAt(at) ?? controlAt(`${at}/type`) };
   }
   return null;
 }

@@ -1,10 +1,12 @@
 // The launch form: sends the document that its controls stand for, and shows what the server says of it.
 // The server alone judges the values.
-import { changed, inStep, startDraft } from "./launch_draft.js";
 import { specification } from "./launch_document.js";
+import { inStep, startDraft, takeStep, typed } from "./launch_draft.js";
 import { clearFaults, showFaults } from "./launch_faults.js";
+import { addItem, chooseKinds, focusItem, removeItem, startRowsOf } from "./launch_items.js";
 import { startPlan } from "./launch_plan.js";
-import { addShares, chooseData, removeRow, shapeRow, startRows } from "./launch_rows.js";
+import { itemsOf, listAt, pointerOf } from "./launch_pointers.js";
+import { addShares, removeRow, rows, shapeRow, startRows } from "./launch_rows.js";
 import { problemText } from "./messages.js";
 
 const form = document.getElementById("launch");
@@ -50,28 +52,55 @@ async function submit(event) {
   }
 }
 
-function onChange({ target }) {
+function onInput({ target }) {
   if (target.id === "yaml" || target.closest("[data-builder], #cost")) return;
-  if (target.name === "data-type") chooseData();
+  if ("chooses" in target.dataset) {
+    const choice = target.closest("[data-choice]");
+    chooseKinds(choice);
+    startRowsOf(choice);
+  }
   if (target.tagName === "SELECT" && target.dataset.name) shapeRow(target.closest(".budget"));
-  changed("form");
+  typed(target);
 }
 
+// What each button does, worked out when it is pressed: by the time it is done, rows may have been made anew.
+const STEPS = {
+  "#add-budget": () => {
+    const [selector, shares] = ["add-selector", "add-shares"].map((id) => document.getElementById(id).value);
+    return () => addShares(selector, shares);
+  },
+  "[data-remove]": (button) => {
+    const place = rows().indexOf(button.closest(".budget"));
+    return () => rows().length > 1 && rows()[place] && removeRow(rows()[place]);
+  },
+  "[data-seeds]": (button) => () => {
+    document.getElementById("seeds").value = [...Array(Number(button.dataset.seeds)).keys()].join(", ");
+  },
+  "[data-add-item]": (button) => {
+    const pointer = pointerOf(button.closest("[data-list]"));
+    return () => listAt(pointer) && focusItem(addItem(listAt(pointer)));
+  },
+  "[data-remove-item]": (button) => {
+    const item = button.closest("[data-item]");
+    const list = item.parentElement.closest("[data-list]");
+    const [pointer, place] = [pointerOf(list), itemsOf(list).indexOf(item)];
+    return () => {
+      const again = listAt(pointer) && itemsOf(listAt(pointer))[place];
+      if (again) removeItem(again);
+    };
+  },
+};
+
 function onClick({ target }) {
-  const seeds = target.closest("[data-seeds]");
-  const remove = target.closest("[data-remove]");
-  const add = target.closest("#add-budget");
-  if (add) addShares(document.getElementById("add-selector").value, document.getElementById("add-shares").value);
-  if (remove) removeRow(remove.closest(".budget"));
-  if (seeds) document.getElementById("seeds").value = [...Array(Number(seeds.dataset.seeds)).keys()].join(", ");
-  if (add || remove || seeds) changed("form");
+  const found = Object.entries(STEPS).map(([selector, step]) => [target.closest(selector), step]);
+  const [button, step] = found.find(([pressed]) => pressed) ?? [];
+  if (button) takeStep(step(button));
 }
 
 export function startLaunchForm() {
   startRows();
   form.addEventListener("submit", submit);
-  form.addEventListener("input", onChange);
-  form.addEventListener("change", onChange);
+  form.addEventListener("input", onInput);
   form.addEventListener("click", onClick);
   startPlan();
   startDraft();

@@ -1,6 +1,5 @@
-// The rows of budgets, and the fields of the kind of data: which of them stand in the form.
+// The rows of budgets, and which of a row's fields say something.
 
-const form = document.getElementById("launch");
 const budgets = document.getElementById("budgets");
 let ids = 0;
 
@@ -76,17 +75,8 @@ export function addShares(selector, shares) {
   added[0].querySelector("select").focus();
 }
 
-export function chooseData() {
-  const type = form.querySelector("[name=data-type]:checked")?.value; // none: a kind that only the file knows
-  document.getElementById("data-other").hidden = Boolean(type);
-  for (const part of form.querySelectorAll("[data-data-type]")) {
-    part.hidden = part.disabled = part.dataset.dataType !== type;
-  }
-}
-
 export function startRows() {
   rows().forEach(prepareRow);
   rows().forEach(shapeRow);
   shapeRows();
-  chooseData();
 }
