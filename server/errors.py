@@ -11,7 +11,8 @@ NatlabError
     ├── ConflictError           the state does not allow it                           409
     │   ├── IllegalTransitionError
     │   ├── NotFinishedError    it is still queued or running
-    │   └── StaleAttemptError   the caller's attempt is over
+    │   ├── StaleAttemptError   the caller's attempt is over, or another process's
+    │   └── WorkerTakenError    another data folder's worker has this name
     ├── SlowBodyError           the body does not arrive                              408
     ├── TooLargeError           the body is too long                                  413
     ├── MediaTypeError          the body is not declared as JSON                      415
@@ -90,6 +91,10 @@ class NotFinishedError(ConflictError):
 
 class StaleAttemptError(ConflictError):
     code = "stale_attempt"
+
+
+class WorkerTakenError(ConflictError):
+    code = "worker_taken"
 
 
 class SlowBodyError(ServerError):

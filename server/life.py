@@ -1,6 +1,7 @@
 """A run's life on the server: claimed, beating, stopped, finished, or lost and queued again.
 
-`attempt` is the fencing token: a worker whose attempt is over gets a 409 and kills its trainer.
+`attempt` is the fencing token: a worker whose attempt is over gets a 409 and kills its trainer. Beside it stands
+`instance`, the worker's very process: names of workers may meet, and a call that was given up may arrive late.
 Only the server's own clock judges leases, and a monotonic one: setting the time ends no lease.
 """
 
@@ -83,30 +84,36 @@ class RunLife:
         self._kill_by: dict[str, float] = {}
         self._patient_since = clock()
 
-    def claim(self, run_id: str, worker_id: str) -> Given:
+    def claim(self, run_id: str, worker_id: str, instance: str = "") -> Given:
         """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
 
-        A worker that asks again before its first heartbeat has not heard the answer, and gets it again.
+        A process that asks again before its first heartbeat has not heard the answer, and gets it again.
         """
         with self._store.change() as (session, changes):
-            return self._give(session, changes, run_row(session, run_id), worker_row(session, worker_id))
+            return self._give(session, changes, run_row(session, run_id), worker_row(session, worker_id), instance)
 
-    def claim_next(self, worker_id: str, free_gpus: int) -> Given | None:
-        """Give a worker the next run in the queue that fits it, if there is one; see `claim`."""
+    def claim_next(self, worker_id: str, free_gpus: int, instance: str = "") -> Given | None:
+        """Give a worker the next run in the queue that fits it, if there is one; see `claim`.
+
+        A process trains one run at a time: one that has a run and beats for it gets no other. It gave up on
+        this call, which waited for the database, and was answered at its next one.
+        """
         with self._store.change() as (session, changes):
             worker = worker_row(session, worker_id)
-            running = session.exec(
-                select(RunRow).where(RunRow.worker_id == worker_id, RunRow.state == RunState.RUNNING)
-            )
-            given = next((run.id for run in running if _was_just_given(run, worker_id)), None)
-            run_id = given or queue.next_for(session, worker, free_gpus)
-            return None if run_id is None else self._give(session, changes, run_row(session, run_id), worker)
+            mine = (RunRow.worker_id == worker_id, RunRow.instance == instance, col(RunRow.state).in_(ACTIVE))
+            run = session.exec(select(RunRow).where(*mine)).first()
+            if run is None:
+                run_id = queue.next_for(session, worker, free_gpus)
+                run = None if run_id is None else run_row(session, run_id)
+            elif not _was_just_given(run, worker_id, instance):
+                return None
+            return None if run is None else self._give(session, changes, run, worker, instance)
 
-    def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow) -> Given:
-        if not _was_just_given(run, worker.id):
+    def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow, instance: str) -> Given:
+        if not _was_just_given(run, worker.id, instance):
             move(run, RunState.RUNNING)
             run.attempt += 1
-            run.worker_id = worker.id
+            run.worker_id, run.instance = worker.id, instance
             run.heartbeat_at = run.claimed_at = utc_now()
             run.started_at = run.started_at or run.claimed_at
             run.reason = run.message = None
@@ -120,12 +127,12 @@ class RunLife:
             RunSpec.model_validate(run.spec),
         )
 
-    def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
+    def heartbeat(self, run_id: str, attempt: int, step: int, instance: str = "") -> Orders:
         with self._store.db.read() as session:  # heard is heard, however long the database is busy
-            _current(session, run_id, attempt)
+            _current(session, run_id, attempt, instance)
         self._heard[run_id] = self._clock()
         with self._store.change() as (session, changes):
-            run = _current(session, run_id, attempt)
+            run = _current(session, run_id, attempt, instance)
             run.heartbeat_at = utc_now()
             if run.worker_id is not None and (worker := session.get(WorkerRow, run.worker_id)) is not None:
                 worker.seen_at = run.heartbeat_at
@@ -136,13 +143,19 @@ class RunLife:
             return Orders(_desired(run), stored.pop(attempt), stored)
 
     def finish(
-        self, run_id: str, attempt: int, outcome: Outcome, reason: str | None = None, message: str | None = None
+        self,
+        run_id: str,
+        attempt: int,
+        outcome: Outcome,
+        reason: str | None = None,
+        message: str | None = None,
+        instance: str = "",
     ) -> RunRecord:
         """End an attempt, and the run with it unless it goes on. Saying the same twice is fine: answers get lost."""
         with self._store.change() as (session, changes):
             run = run_row(session, run_id)
-            if not (run.attempt == attempt and run.state in _ENDS[outcome]):
-                run = _current(session, run_id, attempt)
+            if not (_is_of(run, attempt, instance) and run.state in _ENDS[outcome]):
+                run = _current(session, run_id, attempt, instance)
                 self._settle(session, run, outcome, reason, message)
                 changes.run_ids.add(run_id)
             return views.run_record(run, queue.places(session, [run]))
@@ -270,14 +283,21 @@ def _end(session: Session, run: RunRow, state: RunState, reason: str | None, mes
         row.ended_at, row.reason, row.message = utc_now(), reason, message
 
 
-def _was_just_given(run: RunRow, worker_id: str) -> bool:
-    return run.state == RunState.RUNNING and run.worker_id == worker_id and run.heartbeat_at == run.claimed_at
+def _was_just_given(run: RunRow, worker_id: str, instance: str) -> bool:
+    given_to = (run.worker_id, run.instance)
+    return run.state == RunState.RUNNING and given_to == (worker_id, instance) and run.heartbeat_at == run.claimed_at
 
 
-def _current(session: Session, run_id: str, attempt: int) -> RunRow:
+def _is_of(run: RunRow, attempt: int, instance: str) -> bool:
+    """Whether the run's newest attempt is this one, of this very process."""
+    return (run.attempt, run.instance) == (attempt, instance)
+
+
+def _current(session: Session, run_id: str, attempt: int, instance: str) -> RunRow:
     run = run_row(session, run_id)
-    if run.attempt != attempt or run.state not in ACTIVE:
+    if not _is_of(run, attempt, instance) or run.state not in ACTIVE:
+        whose = " of another process" if run.attempt == attempt and run.instance != instance else ""
         raise StaleAttemptError(
-            f"attempt is {attempt}, but run {run_id} is {run.state} in attempt {run.attempt}; end this trainer"
+            f"attempt is {attempt}, but run {run_id} is {run.state} in attempt {run.attempt}{whose}; end this trainer"
         )
     return run

@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import redis
 
 from nat_core.logs import about
-from worker.client import Claimed, Desired, ServerClient
+from worker.client import Claimed, Desired, Orders, ServerClient
 from worker.errors import FolderTakenError, RefusedError, ServerAwayError
 from worker.folder import RunFolder
 from worker.gpus import Gpus, Lease
+from worker.identity import Identity
 from worker.progress import Progress
 from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
@@ -47,7 +49,7 @@ class Supervisor:
         settings: WorkerSettings,
         client: ServerClient,
         connection: redis.Redis,
-        worker_id: str,
+        me: Identity,
         leaving: threading.Event,
         argv: Sequence[str] = TRAINER,
         gpus: Gpus | None = None,
@@ -56,7 +58,7 @@ class Supervisor:
         self._settings = settings
         self._client = client
         self._redis = connection
-        self._worker_id = worker_id
+        self._me = me
         self._leaving = leaving
         self._argv = argv
         self._gpus = gpus or Gpus(settings.home, "")
@@ -108,11 +110,12 @@ class Supervisor:
         left_behind = {number: folder.events_of(number) for number in earlier}
         backfill = Backfill(left_behind, self._redis, run_id, patience_s)
         progress = Progress(folder.path / "events.jsonl")
-        return _Watch(self._settings, self._client, run_id, attempt, trainer, relay, backfill, progress, self._leaving)
+        beat = partial(self._client.heartbeat, self._me, run_id, attempt)
+        return _Watch(self._settings, beat, about(run_id, attempt), trainer, relay, backfill, progress, self._leaving)
 
     def _claim(self, free_gpus: int) -> Claimed | None:
         try:
-            return self._insist(lambda: self._client.claim_next(self._worker_id, free_gpus), patience_s=0)
+            return self._insist(lambda: self._client.claim_next(self._me, free_gpus), patience_s=0)
         except RefusedError as refusal:
             log.warning("no run can be claimed: %s", refusal.message)
         return None
@@ -120,7 +123,7 @@ class Supervisor:
     def _finish(self, run_id: str, attempt: int, ending: Ending) -> None:
         def finish() -> bool:
             message = ending.message[:4000] if ending.message else None
-            self._client.finish(run_id, attempt, ending.outcome, ending.reason, message)
+            self._client.finish(self._me, run_id, attempt, ending.outcome, ending.reason, message)
             return True
 
         try:
@@ -152,9 +155,8 @@ class _Watch:
     def __init__(
         self,
         settings: WorkerSettings,
-        client: ServerClient,
-        run_id: str,
-        attempt: int,
+        heartbeat: Callable[[int], Orders],
+        about_it: dict[str, Any],
         trainer: TrainerProcess,
         relay: EventRelay,
         backfill: Backfill,
@@ -162,10 +164,8 @@ class _Watch:
         leaving: threading.Event,
     ) -> None:
         self._settings = settings
-        self._client = client
-        self._run_id = run_id
-        self._attempt = attempt
-        self._about = about(run_id, attempt)
+        self._heartbeat = heartbeat
+        self._about = about_it
         self._trainer = trainer
         self._relay = relay
         self._backfill = backfill
@@ -203,7 +203,7 @@ class _Watch:
         if time.monotonic() < self._next_beat:
             return
         try:
-            orders = self._client.heartbeat(self._run_id, self._attempt, self._relay.step)
+            orders = self._heartbeat(self._relay.step)
         except ServerAwayError as error:
             log.warning("training goes on: %s", error.message, extra=self._about)
             self._relay.give_time()

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from server.settings import Settings
 from tests.server.conftest import Api
 from tests.server.support import metrics, wait_until
+from worker.identity import Identity
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -326,10 +327,10 @@ def test_training_goes_on_while_the_server_is_away(
     monkeypatch.setenv("FAKE_STEP_S", "0.1")
     heartbeat, away_until = ServerClient.heartbeat, time.monotonic() + 0.6
 
-    def sometimes(client: ServerClient, run_id: str, attempt: int, step: int) -> object:
+    def sometimes(client: ServerClient, me: Identity, run_id: str, attempt: int, step: int) -> object:
         if time.monotonic() < away_until:
             raise ServerAwayError("away")
-        return heartbeat(client, run_id, attempt, step)
+        return heartbeat(client, me, run_id, attempt, step)
 
     monkeypatch.setattr(ServerClient, "heartbeat", sometimes)
     supervisor.run(folder.name)
