@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import redis
 
 from nat_core.events import AnyEvent, StateEvent
 from nat_core.logs import about
+from worker.folder import BlackBox
 from worker.tail import EventTail
+from worker.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
@@ -122,13 +123,14 @@ class Backfill:
     """
 
     def __init__(
-        self, events: Mapping[int, Path], connection: redis.Redis, run_id: str, patience_s: float = 5.0
+        self, boxes: Mapping[int, BlackBox], connection: redis.Redis, run_id: str, patience_s: float = 5.0
     ) -> None:
-        self._tails = {attempt: EventTail(path) for attempt, path in events.items()}
+        self._tails = {attempt: EventTail(box.events) for attempt, box in boxes.items()}
         self._relays = {
-            attempt: EventRelay(tail, connection, run_id, attempt, patience_s) for attempt, tail in self._tails.items()
+            attempt: EventRelay(tail, connection, run_id, attempt, patience_s, told=UsageLog(boxes[attempt].usage).told)
+            for attempt, tail in self._tails.items()
         }
-        self._known = not events
+        self._known = not boxes
 
     @property
     def all_stored(self) -> bool:

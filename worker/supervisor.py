@@ -24,6 +24,7 @@ from worker.spare import Spares
 from worker.tail import EventTail
 from worker.trainer import TRAINER, Ending, TrainerProcess
 from worker.usage import Meter, Usage
+from worker.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
@@ -98,18 +99,17 @@ class Supervisor:
         finally:
             folder.let_go()
         try:
-            with Usage(Meter(trainer.pid, lease.indices)) as usage:
+            with Usage(Meter(trainer.pid, lease.indices), UsageLog(folder.own.usage)) as usage:
                 return self._watch(run_id, claimed.attempt, trainer, folder, usage).until_the_end()
         finally:
             trainer.kill()
 
     def _watch(self, run_id: str, attempt: int, trainer: TrainerProcess, folder: RunFolder, usage: Usage) -> _Watch:
         patience_s, earlier = self._settings.resend_s, folder.earlier
-        tail = EventTail(folder.path / "events.jsonl")
+        tail = EventTail(folder.own.events)
         relay = EventRelay(tail, self._redis, run_id, attempt, patience_s, earlier, usage.told)
-        left_behind = {number: folder.events_of(number) for number in earlier}
-        backfill = Backfill(left_behind, self._redis, run_id, patience_s)
-        progress = Progress(folder.path / "events.jsonl")
+        backfill = Backfill(folder.left_behind, self._redis, run_id, patience_s)
+        progress = Progress(folder.own.events)
         beat = partial(self._client.heartbeat, self._me, run_id, attempt)
         return _Watch(self._settings, beat, about(run_id, attempt), trainer, relay, backfill, progress, self._leaving)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -49,6 +50,10 @@ def folder(api: Api, settings: Settings) -> Path:
 def of_trainer(latest: dict[str, float | None]) -> dict[str, float | None]:
     """Without the use of the machine, which the worker samples when it gets to it."""
     return {key: value for key, value in latest.items() if not key.startswith("system/")}
+
+
+def of_machine(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: value for key, value in values.items() if key.startswith("system/")}
 
 
 def test_run_is_complete_when_it_is_called_finished(supervisor: Supervisor, api: Api, folder: Path) -> None:
@@ -254,8 +259,13 @@ def test_redis_that_forgets_gets_everything_again(
     ingestor.start()
     try:
         thread.join(15)
-        assert [event["seq"] for event in api.call("GET", f"/runs/{folder.name}/events")] == [1, 2, 3, 4, 5, 6, 7]
+        events = api.call("GET", f"/runs/{folder.name}/events")
+        assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
         assert api.run(folder.name)["state"] == "succeeded"
+        sampled = {event["seq"]: of_machine(event["values"]) for event in events if event["type"] == "metrics"}
+        kept = [json.loads(line) for line in (folder / "usage.1.jsonl").read_text().splitlines()]
+        assert {seq: values for seq, values in sampled.items() if values} == {one["seq"]: one["values"] for one in kept}
+        assert kept or when == "at the end"  # its steps are short: they may all be over at the first sample
     finally:
         ingestor.stop()
 
