@@ -287,6 +287,7 @@ def examples() -> dict[str, Example]:
         f"GET {run}/logs": Example(log, media_type="text/plain"),
         f"POST {run}/claim": Example(claimed, {"worker_id": WORKER_ID, "instance": INSTANCE}),
         f"POST {run}/heartbeat": Example({"desired": "run", "last_seq": 43, "earlier": {}}, {**attempt, "step": 42}),
+        f"GET {run}/stored": Example({"attempts": {1: 43}}),
         f"POST {run}/finish": Example(_ended(), {**attempt, "outcome": "succeeded"}),
         f"GET {run}/checkpoints": Example(
             [

@@ -224,6 +224,11 @@ class Store:
         with self.db.read() as session:
             return event_log.list_events(session, run_row(session, run_id), type, after_seq, limit)
 
+    def stored(self, run_id: str) -> dict[int, int]:
+        """By attempt, the event up to which every one is stored."""
+        with self.db.read() as session:
+            return event_log.last_seqs(session, run_row(session, run_id))
+
     def log_text(self, run_id: str) -> str:
         """The run's log events, then the end of what its trainer printed."""
         with self.db.read() as session:

@@ -26,6 +26,7 @@ from worker.client import ServerClient
 from worker.errors import RefusedError, ServerAwayError, WorkerError
 from worker.gpus import Gpus, leasable
 from worker.identity import Identity, take_identity
+from worker.leftovers import Leftovers
 from worker.settings import WorkerSettings, without_password
 from worker.slots import run_slots
 from worker.spare import SPARE, Spares
@@ -70,6 +71,8 @@ def main(trainer: Sequence[str] = TRAINER, spare: Sequence[str] | None = SPARE) 
         return 2
     leaving = threading.Event()
     threading.Thread(target=keep_registered, args=(client, me, described, leaving), daemon=True).start()
+    leftovers = Leftovers(settings.runs, client, connection)
+    threading.Thread(target=leftovers.keep_sweeping, args=(leaving,), daemon=True).start()
     gpus, spares = Gpus(settings.home, hostname, found), Spares(spare if settings.spare else None)
     supervisor = Supervisor(settings, client, connection, me, leaving, trainer, gpus, spares)
     print(f"natlab worker {me.worker_id} takes runs from {settings.server_url}", flush=True)

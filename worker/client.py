@@ -70,10 +70,15 @@ class ServerClient:
         body = {"attempt": attempt, "instance": me.instance, "outcome": outcome, "reason": reason, "message": message}
         self._call("POST", f"/runs/{run_id}/finish", body)
 
+    def stored(self, run_id: str) -> dict[int, int]:
+        """By attempt, the event up to which the server has every one."""
+        answer = self._call("GET", f"/runs/{run_id}/stored")
+        return {int(attempt): seq for attempt, seq in answer["attempts"].items()}
+
     def close(self) -> None:
         self._http.close()
 
-    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:

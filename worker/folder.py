@@ -109,13 +109,28 @@ class RunFolder:
         """Put the events of the last attempt beside, write the spec; returns the attempts that were here before."""
         events, number = self.path / "events.jsonl", self.path / "attempt"
         if events.exists():
-            last = int(number.read_text()) if number.exists() else claimed.attempt - 1
+            last = last_attempt(self.path) or claimed.attempt - 1
             if last >= claimed.attempt:
                 raise FolderTakenError(f"the run's folder {self.path} holds events of attempt {last} already")
             events.rename(_box(self.path, last).events)
         _write(self.path / "spec.json", json.dumps(claimed.spec, indent=2, ensure_ascii=False) + "\n")
         _write(number, f"{claimed.attempt}\n")
         return [earlier for earlier in _put_beside(self.path) if earlier < claimed.attempt]
+
+
+def last_attempt(folder: Path) -> int | None:
+    """The newest attempt that a worker began in a folder; None where none did."""
+    try:
+        return int((folder / "attempt").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def black_boxes(folder: Path) -> dict[int, BlackBox]:
+    """By attempt, all that there are in a folder."""
+    boxes = {attempt: _box(folder, attempt) for attempt in _put_beside(folder)}
+    last, events = last_attempt(folder), folder / "events.jsonl"
+    return boxes | ({last: BlackBox(events, _box(folder, last).usage)} if last and events.exists() else {})
 
 
 def _box(folder: Path, attempt: int) -> BlackBox:

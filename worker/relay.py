@@ -60,11 +60,22 @@ class EventRelay:
         self._stored = 0
         self.step = 0
         self.ended: StateEvent | None = None
+        self.redis_away = False
 
     @property
     def all_stored(self) -> bool:
         """Whether the server has every event that was ever read."""
-        return self._stored >= self._seen
+        return not self.num_missing
+
+    @property
+    def stored(self) -> int:
+        """How far the server is."""
+        return self._stored
+
+    @property
+    def num_missing(self) -> int:
+        """How many of the events that were ever read the server lacks, as far as is known."""
+        return max(0, self._seen - self._stored)
 
     def pump(self) -> None:
         """Send what is new in the file; when Redis is away, keep it and try again later."""
@@ -111,7 +122,9 @@ class EventRelay:
         except (redis.RedisError, OSError) as error:
             log.warning("Redis does not take events (%s); they wait in the file", error, extra=self._about)
             self._retry_at = time.monotonic() + _RETRY_S
+            self.redis_away = True
             return False
+        self.redis_away = False
         return True
 
 
@@ -133,8 +146,13 @@ class Backfill:
         self._known = not boxes
 
     @property
-    def all_stored(self) -> bool:
-        return self._known and all(relay.all_stored for relay in self._relays.values())
+    def all_known(self) -> bool:
+        """Whether the server has told yet which events it lacks."""
+        return self._known
+
+    @property
+    def relays(self) -> Sequence[EventRelay]:
+        return list(self._relays.values())
 
     def confirm(self, stored: Mapping[int, int]) -> None:
         """Take in how far the server is with each earlier attempt."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,8 +29,7 @@ from worker.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
-_STORED_WAIT_S = 120.0  # for the server to store the last events, before the run is called finished
-_LEAVING_STORED_WAIT_S = 10.0  # the same, at most, when the worker was told to go
+_LEAVING_STORED_WAIT_S = 10.0  # for the last events to be stored, at most, when the worker was told to go
 _KILLED_STORED_WAIT_S = 2.0  # the same when the run is to be gone at once
 _FAREWELL_S = 0.5  # from a trainer's last event to its exit
 _RETRY_S = 1.0
@@ -176,6 +176,7 @@ class _Watch:
         self._bury_at: float | None = None
         self._desired: Desired = "run"
         self._evicted = False
+        self._server_away = False
         self._hung = False
 
     def until_the_end(self) -> Ending | None:
@@ -206,12 +207,14 @@ class _Watch:
             orders = self._heartbeat(self._relay.step)
         except ServerAwayError as error:
             log.warning("training goes on: %s", error.message, extra=self._about)
+            self._server_away = True
             self._relay.give_time()
             self._backfill.give_time()
         except RefusedError as refusal:
             log.warning("the trainer is ended: %s", refusal.message, extra=self._about)
             self._evicted = True
         else:
+            self._server_away = False
             self._desired = orders.desired
             self._relay.confirm(orders.last_seq)
             self._backfill.confirm(orders.earlier)
@@ -243,23 +246,36 @@ class _Watch:
             self._trainer.kill()
 
     def _hand_over_the_rest(self) -> None:
-        """Until the server has stored every event, so that a finished run is a complete one."""
-        began = time.monotonic()
+        """Until the server has stored every event, so that a finished run is a complete one.
+
+        As long as Redis or the server is away there is nothing better to do than to wait: no other run could be
+        taken. What a kill or a leaving worker has no time for is found in the folder later (`worker.leftovers`).
+        """
+        began = moved_at = time.monotonic()
+        before = 0
+        relays = [self._relay, *self._backfill.relays]
         while not self._evicted:
             self._pump()
             self._next_beat = 0.0
             self._beat_if_due()
-            waited_s = time.monotonic() - began
-            if (self._relay.all_stored and self._backfill.all_stored) or waited_s >= self._stored_wait_s():
+            missing = sum(relay.num_missing for relay in relays)
+            if self._backfill.all_known and not missing:
+                return
+            stored, now = sum(relay.stored for relay in relays), time.monotonic()
+            if stored != before or self._server_away or any(relay.redis_away for relay in relays):
+                before, moved_at = stored, now
+            if now - began >= self._longest_wait_s() or now - moved_at >= self._settings.stored_wait_s:
+                log.warning("the server lacks %d of its events; they stay in its folder", missing, extra=self._about)
                 return
             time.sleep(self._settings.tail_s)
 
-    def _stored_wait_s(self) -> float:
+    def _longest_wait_s(self) -> float:
+        """How long the end may be put off, whatever is missing."""
         if self._desired == "kill":
             return _KILLED_STORED_WAIT_S
         if self._leaving.is_set():
             return min(self._settings.shutdown_grace_s / 2, _LEAVING_STORED_WAIT_S)
-        return _STORED_WAIT_S
+        return math.inf
 
     def _ending(self) -> Ending:
         ending = self._trainer.ending(self._relay.ended)

@@ -71,6 +71,10 @@ class HeartbeatReply(Body):
     earlier: dict[int, int] = Field(description="The same for the run's earlier attempts.")
 
 
+class Stored(Body):
+    attempts: dict[int, int] = Field(description="By attempt, the event up to which none is missing here.")
+
+
 class Finish(Body):
     attempt: Attempt
     instance: Instance = ""
@@ -197,6 +201,12 @@ def beat(run_id: str, heartbeat: Heartbeat, life: LifeDep) -> HeartbeatReply:
     """Say that the run goes on; hear whether it should."""
     orders = life.heartbeat(run_id, heartbeat.attempt, heartbeat.step, heartbeat.instance)
     return HeartbeatReply(desired=orders.desired, last_seq=orders.last_seq, earlier=orders.earlier)
+
+
+@router.get("/{run_id}/stored")
+def stored_events(run_id: str, store: StoreDep) -> Stored:
+    """How much of what the run's attempts reported is here, for whoever has the rest."""
+    return Stored(attempts=store.stored(run_id))
 
 
 @router.post("/{run_id}/finish")

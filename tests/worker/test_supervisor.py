@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -268,6 +269,64 @@ def test_redis_that_forgets_gets_everything_again(
         assert kept or when == "at the end"  # its steps are short: they may all be over at the first sample
     finally:
         ingestor.stop()
+
+
+class Detour:
+    """A Redis that refuses what is sent, or loses it, for as long as it is told to."""
+
+    def __init__(self, there: redis.Redis, refuses: bool) -> None:
+        self._there = there
+        self._refuses = refuses
+        self.taken_up = threading.Event()
+        self.sent = 0
+
+    def xadd(self, *arguments: Any) -> Any:
+        self.sent += 1
+        if self.taken_up.is_set():
+            return self._there.xadd(*arguments)
+        if self._refuses:
+            raise redis.ConnectionError("it is away")
+        return b"0-0"
+
+
+def has_ended(folder: Path) -> bool:
+    events = folder / "events.jsonl"
+    return events.exists() and '"phase": "ended"' in events.read_text()
+
+
+def test_run_whose_last_events_redis_does_not_take_is_not_called_finished(
+    supervisor: Supervisor,
+    api: Api,
+    folder: Path,
+    worker_settings: WorkerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.relay._RETRY_S", 0.2)
+    supervisor._settings = replace(worker_settings, stored_wait_s=0.3)
+    supervisor._redis = detour = Detour(supervisor._redis, refuses=True)  # type: ignore[assignment]
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until(lambda: has_ended(folder))
+    sent = detour.sent
+    wait_until(lambda: detour.sent >= sent + 6)  # and that takes longer than a server that answers would be given
+    assert api.run(folder.name)["state"] == "running"
+    detour.taken_up.set()
+    thread.join(15)
+    assert api.run(folder.name)["state"] == "succeeded"
+    assert [event["seq"] for event in api.call("GET", f"/runs/{folder.name}/events")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_run_whose_last_events_the_server_never_stores_ends_all_the_same_and_says_so(
+    supervisor: Supervisor,
+    api: Api,
+    folder: Path,
+    worker_settings: WorkerSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    supervisor._settings = replace(worker_settings, stored_wait_s=0.5)
+    supervisor._redis = Detour(supervisor._redis, refuses=False)  # type: ignore[assignment]
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["state"] == "succeeded"
+    assert "the server lacks 7 of its events" in caplog.text
 
 
 def test_secrets_do_not_reach_the_trainer(
