@@ -86,7 +86,8 @@ class Leftovers:
 
     def _send_missing(self, folder: Path, stored: dict[int, int]) -> int | None:
         """How many events the server lacks, all of which are on their way now; None where Redis takes none."""
-        missing, earlier = 0, []
+        missing = 0
+        earlier: list[int] = []
         for attempt, box in sorted(black_boxes(folder).items()):
             if attempt in stored:
                 tail = EventTail(box.events)
