@@ -6,7 +6,7 @@ NatlabError
     ├── StartError              something the server needs at start is missing
     ├── BadJsonError            the body is no JSON                                   400
     ├── UnauthorizedError       the token is missing or wrong                         401
-    ├── ForbiddenError          the role may not, or a change comes from another site 403
+    ├── ForbiddenError          the role may not, or another site's page asks         403
     ├── NotFoundError           no such experiment, run, worker or page               404
     ├── ConflictError           the state does not allow it                           409
     │   ├── IllegalTransitionError
@@ -21,7 +21,7 @@ NatlabError
     ├── KeyReusedError          an Idempotency-Key names another launch               422
     ├── TooManyRequestsError    changes come too fast                                 429
     ├── QueueFullError          too many runs wait already                            429
-    ├── BusyError               too many live streams are open                        503
+    ├── BusyError               too many live streams are open, or too many write     503
     ├── NotReadyError           a part of the server does not run                     503
     └── BrokerUnavailableError  Redis cannot be reached                               503
 """

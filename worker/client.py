@@ -13,6 +13,8 @@ from nat_core.records import Problem
 from worker.errors import RefusedError, ServerAwayError
 from worker.identity import Identity
 
+TIMEOUT_S = 5.0
+
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
 Desired = Literal["run", "pause", "stop", "kill"]
 
@@ -45,7 +47,7 @@ class ServerClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A proxy named in the environment is for the outside, not for one's own server.
         self._http = httpx.Client(
-            base_url=f"{url}/api/v1", headers=headers, timeout=5.0, transport=transport, trust_env=False
+            base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
         )
 
     def register(self, me: Identity, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()) -> None:
