@@ -7,7 +7,7 @@ one with the highest priority, then the oldest. A run that came back is the olde
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -48,9 +48,10 @@ def places(session: Session, runs: Sequence[RunRow]) -> dict[str, int]:
     return {run_id: place for place, run_id in enumerate(ids, 1)}
 
 
-def next_for(session: Session, worker: WorkerRow, free_gpus: int) -> str | None:
-    """The run that a worker with so many free GPUs should take."""
-    return next((run.id for run in queued(session) if fits(run.resources, worker, free_gpus)), None)
+def next_for(session: Session, worker: WorkerRow, free_gpus: int, resting: Container[str] = ()) -> str | None:
+    """The run that a worker with so many free GPUs should take; none of those that rest."""
+    waiting = (run for run in queued(session) if run.id not in resting)
+    return next((run.id for run in waiting if fits(run.resources, worker, free_gpus)), None)
 
 
 def alive_since() -> datetime:
@@ -58,7 +59,7 @@ def alive_since() -> datetime:
     return utc_now() - timedelta(seconds=ALIVE_S)
 
 
-def that_can_start(session: Session) -> list[str]:
+def that_can_start(session: Session, resting: Container[str] = ()) -> list[str]:
     """The waiting runs that some worker could take now, as far as is known here: GPUs are leased on their machine."""
     workers = {worker.id: worker for worker in session.exec(select(WorkerRow))}
     used: dict[tuple[str, str], int] = defaultdict(int)
@@ -72,7 +73,8 @@ def that_can_start(session: Session) -> list[str]:
     free = {worker.id: num_gpus(worker) - used[_machine(worker)] for worker in idle}
     if not idle:
         return []
-    return [run.id for run in queued(session) if any(fits(run.resources, worker, free[worker.id]) for worker in idle)]
+    waiting = (run for run in queued(session) if run.id not in resting)
+    return [run.id for run in waiting if any(fits(run.resources, worker, free[worker.id]) for worker in idle)]
 
 
 def fits(resources: dict[str, Any], worker: WorkerRow, free_gpus: int) -> bool:

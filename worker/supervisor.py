@@ -89,7 +89,7 @@ class Supervisor:
         try:
             folder = RunFolder(path, claimed, self._settings.folder_wait_s)
         except FolderTakenError as error:
-            return Ending("lost", error.code, error.message)
+            return Ending("handed_back", error.code, error.message)  # nothing of it was lost, and it may go on there
         except OSError as error:
             return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
         try:
