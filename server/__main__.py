@@ -37,6 +37,7 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # or anyone on this machine could call himself whom he likes, and escape the rate
                 timeout_graceful_shutdown=5,
                 ws="none",
                 log_config=None,

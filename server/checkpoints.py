@@ -15,8 +15,41 @@ from nat_core.records import CheckpointRecord
 from server.errors import NotFoundError
 
 _NAME = re.compile(r"step-(\d{1,20})")
+_MANIFEST = "manifest.json"
 _BLOCK = 512  # what a tar archive is made of
 _CHUNK = 1024 * 1024
+
+
+class Archive:
+    """A checkpoint as a tar archive: its manifest's files and the manifest, no links.
+
+    Raises:
+        NotFoundError: it is no whole checkpoint, or no longer: a trainer prunes old ones.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._entries = _entries(folder)
+
+    def __len__(self) -> int:
+        return sum(len(entry.header) + _padded(entry.size) for entry in self._entries) + 2 * _BLOCK
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Piece by piece.
+
+        Raises:
+            OSError: a file went or shrank meanwhile; what was sent is then shorter than announced, and not whole.
+        """
+        for entry in self._entries:
+            yield entry.header
+            left = entry.size
+            with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                while left and (chunk := file.read(min(_CHUNK, left))):
+                    left -= len(chunk)
+                    yield chunk
+            if left:
+                raise OSError(f"{entry.path} became shorter while it was sent")
+            yield bytes(_padded(entry.size) - entry.size)
+        yield bytes(2 * _BLOCK)
 
 
 @dataclass(frozen=True)
@@ -26,6 +59,15 @@ class _Entry:
     header: bytes
     path: Path
     size: int
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file of a checkpoint."""
+
+    path: Path
+    size: int
+    written_at: float
 
 
 def list_checkpoints(run_folder: Path) -> list[CheckpointRecord]:
@@ -44,36 +86,12 @@ def checkpoint_folder(run_folder: Path, name: str) -> Path:
     return run_folder / "checkpoints" / name
 
 
-def archive_size(folder: Path) -> int:
-    """Length of the archive that `archive` sends."""
-    return sum(len(entry.header) + _padded(entry.size) for entry in _entries(folder)) + 2 * _BLOCK
-
-
-def archive(folder: Path) -> Iterator[bytes]:
-    """The checkpoint as a tar archive, piece by piece: its manifest's files and the manifest, no links.
-
-    Raises:
-        OSError: a file went or shrank meanwhile; what was sent is then shorter than announced, and not whole.
-    """
-    for entry in _entries(folder):
-        yield entry.header
-        left = entry.size
-        with os.fdopen(os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            while left and (chunk := file.read(min(_CHUNK, left))):
-                left -= len(chunk)
-                yield chunk
-        if left:
-            raise OSError(f"{entry.path} became shorter while it was sent")
-        yield bytes(_padded(entry.size) - entry.size)
-    yield bytes(2 * _BLOCK)
-
-
 def _entries(folder: Path) -> list[_Entry]:
     entries = []
-    for name, (path, size) in _files(folder).items():
+    for name, file in _files(folder).items():
         info = tarfile.TarInfo(f"{folder.name}/{name}")
-        info.size, info.mode, info.mtime = size, 0o644, int(path.stat().st_mtime)
-        entries.append(_Entry(info.tobuf(format=tarfile.GNU_FORMAT), path, size))
+        info.size, info.mode, info.mtime = file.size, 0o644, int(file.written_at)
+        entries.append(_Entry(info.tobuf(format=tarfile.GNU_FORMAT), file.path, file.size))
     return entries
 
 
@@ -81,26 +99,35 @@ def _record(path: Path) -> CheckpointRecord | None:
     """What is known of a checkpoint; None where it is not whole."""
     try:
         files = _files(path)
-        manifest = path / "manifest.json"
-        return CheckpointRecord(
-            name=path.name,
-            step=int(path.name.removeprefix("step-")),
-            size_bytes=sum(size for _, size in files.values()),
-            files=list(files),
-            written_at=datetime.fromtimestamp(manifest.stat().st_mtime, UTC),
-        )
-    except (OSError, ValueError, NotFoundError):
+    except NotFoundError:
         return None
+    return CheckpointRecord(
+        name=path.name,
+        step=int(path.name.removeprefix("step-")),
+        size_bytes=sum(file.size for file in files.values()),
+        files=list(files),
+        written_at=datetime.fromtimestamp(files[_MANIFEST].written_at, UTC),
+    )
 
 
-def _files(folder: Path) -> dict[str, tuple[Path, int]]:
-    """Each file of the manifest, and the manifest itself, with its size. Refuses what leads out of the folder."""
+def _files(folder: Path) -> dict[str, _File]:
+    """Each file of the manifest, and the manifest itself. Refuses what leads out of the folder."""
     if folder.is_symlink():
         raise NotFoundError(f"{folder.name} is a link, not a checkpoint; its run's folder was changed by hand")
-    manifest = folder / "manifest.json"
+    try:
+        return _listed(folder)
+    except (OSError, ValueError, RecursionError):
+        raise NotFoundError(f"{folder.name} is no whole checkpoint, or was removed just now; list them again") from None
+
+
+def _listed(folder: Path) -> dict[str, _File]:
+    manifest = folder / _MANIFEST
     if manifest.is_symlink():
         raise NotFoundError(f"the manifest of {folder.name} is a link; its run's folder was changed by hand")
-    names = [*json.loads(manifest.read_text(encoding="utf-8")), manifest.name]
+    listed = json.loads(manifest.read_text(encoding="utf-8"))
+    if not isinstance(listed, dict):
+        raise NotFoundError(f"the manifest of {folder.name} lists no files; its run's folder was changed by hand")
+    names = [*listed, _MANIFEST]
     inside = folder.resolve()
     files = {}
     for name in names:
@@ -108,7 +135,8 @@ def _files(folder: Path) -> dict[str, tuple[Path, int]]:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or path.resolve() != inside / name or not path.is_file():
             raise NotFoundError(f"{folder.name} is no whole checkpoint: its manifest names {name[:80]!r}")
-        files[name] = (path, path.stat().st_size)
+        found = path.stat()
+        files[name] = _File(path, found.st_size, found.st_mtime)
     return files
 
 

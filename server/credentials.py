@@ -4,7 +4,7 @@
 |---|---|---|
 | operator | everything, worker endpoints only by token and not by cookie | `NATLAB_TOKEN`, else `<home>/token` |
 | viewer | read (GET) | `NATLAB_VIEWER_TOKEN`, else `<home>/viewer-token` |
-| worker | register, list workers, claim a run and tell of it | `NATLAB_WORKER_TOKEN`, else `<home>/worker-token` |
+| worker | register, list workers, claim a run, tell and ask of it | `NATLAB_WORKER_TOKEN`, else `<home>/worker-token` |
 
 A token opens its role as `Authorization: Bearer …`, or once by link (`?token=…`), which leaves a cookie.
 """
@@ -30,7 +30,7 @@ SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _WORKERS_OWN = re.compile(
     r"PUT /api/v1/workers/[^/]+|POST /api/v1/workers/[^/]+/claim|POST /api/v1/runs/[^/]+/(claim|heartbeat|finish)"
 )
-_WORKERS_READ = re.compile(r"GET /api/v1/workers")
+_WORKERS_READ = re.compile(r"GET /api/v1/workers|GET /api/v1/runs/[^/]+/stored")
 
 
 class Role(StrEnum):

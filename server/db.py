@@ -23,12 +23,17 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from server.errors import StartError
+from server.errors import BusyError, StartError
 
 log = logging.getLogger(__name__)
 
+WRITE_WAIT_S = 2.0
+"""For one's turn to write, and again for another process that has the file: both together less than a caller's 5 s."""
+
+_READ_WAIT_S = 30.0
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 2000
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -42,15 +47,31 @@ class Database:
         self.path = path
         self._lock = threading.Lock()
         _prepare(path)
-        self._writer = _engine(f"sqlite:///{path}", "BEGIN IMMEDIATE", pool_size=1, max_overflow=0)
+        self._writer = _engine(f"sqlite:///{path}", "BEGIN IMMEDIATE", WRITE_WAIT_S, pool_size=1, max_overflow=0)
         self._migrate()
-        self._reader = _engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", "BEGIN", pool_size=8)
+        self._reader = _engine(
+            f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", "BEGIN", _READ_WAIT_S, pool_size=8
+        )
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that commits on leaving and rolls back on an error."""
-        with self._lock, Session(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        """A transaction that commits on leaving and rolls back on an error.
+
+        Raises:
+            BusyError: others have been writing for too long. Whoever asked has not given up yet and may ask again;
+                one that waited on would only hold a thread that others need.
+        """
+        if not self._lock.acquire(timeout=WRITE_WAIT_S):
+            raise BusyError(f"the database was written to by others for {WRITE_WAIT_S:g} s; try again")
+        try:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            raise BusyError(f"another process has held the database for {WRITE_WAIT_S:g} s; try again") from None
+        finally:
+            self._lock.release()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -141,8 +162,8 @@ def _prepare(path: Path) -> None:
         fresh.execute("VACUUM")
 
 
-def _engine(url: str, begin: str, **pool: Any) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, **pool)
+def _engine(url: str, begin: str, wait_s: float, **pool: Any) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": wait_s}, **pool)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

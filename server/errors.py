@@ -6,12 +6,13 @@ NatlabError
     ├── StartError              something the server needs at start is missing
     ├── BadJsonError            the body is no JSON                                   400
     ├── UnauthorizedError       the token is missing or wrong                         401
-    ├── ForbiddenError          the role may not, or a change comes from another site 403
+    ├── ForbiddenError          the role may not, or another site's page asks         403
     ├── NotFoundError           no such experiment, run, worker or page               404
     ├── ConflictError           the state does not allow it                           409
     │   ├── IllegalTransitionError
     │   ├── NotFinishedError    it is still queued or running
-    │   └── StaleAttemptError   the caller's attempt is over
+    │   ├── StaleAttemptError   the caller's attempt is over, or another process's
+    │   └── WorkerTakenError    another data folder's worker has this name
     ├── SlowBodyError           the body does not arrive                              408
     ├── TooLargeError           the body is too long                                  413
     ├── MediaTypeError          the body is not declared as JSON                      415
@@ -20,7 +21,7 @@ NatlabError
     ├── KeyReusedError          an Idempotency-Key names another launch               422
     ├── TooManyRequestsError    changes come too fast                                 429
     ├── QueueFullError          too many runs wait already                            429
-    ├── BusyError               too many live streams are open                        503
+    ├── BusyError               too many live streams are open, or too many write     503
     ├── NotReadyError           a part of the server does not run                     503
     └── BrokerUnavailableError  Redis cannot be reached                               503
 """
@@ -90,6 +91,10 @@ class NotFinishedError(ConflictError):
 
 class StaleAttemptError(ConflictError):
     code = "stale_attempt"
+
+
+class WorkerTakenError(ConflictError):
+    code = "worker_taken"
 
 
 class SlowBodyError(ServerError):

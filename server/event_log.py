@@ -29,30 +29,29 @@ ATTEMPT_STRIDE = 2**32
 
 _ENOUGH = 200  # of the newest events, to find the newest value of every metric in
 
-_INSERT = (
-    "INSERT INTO event (run_id, attempt, seq, type, step, time, body) VALUES (?, ?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT DO NOTHING"
-)
+_INSERT = "INSERT INTO event (run_id, attempt, seq, type, step, time, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 
 def store_events(
     session: Session, run: RunRow, attempt: int, events: Sequence[AnyEvent], folder: Sequence[int] = ()
-) -> int:
-    """Store a batch; what is there already stays as it is. Returns how many events were new to the run.
+) -> list[AnyEvent]:
+    """Store a batch; what is there already stays as it is. Returns the events that were new to the run.
 
     `folder` lists the earlier attempts in the folder that the batch comes from (see `attempts.note_start`).
     """
     if not events:
-        return 0
+        return []
     known = session.exec(
         select(func.max(EventRow.seq)).where(EventRow.run_id == run.id, EventRow.attempt == attempt)
     ).one()
+    fresh = _not_stored(session, run, attempt, events, known or 0)
     rows = [
-        (run.id, attempt, event.seq, event.type, event.step, event.time, event.model_dump_json()) for event in events
+        (run.id, attempt, event.seq, event.type, event.step, event.time, event.model_dump_json()) for event in fresh
     ]
-    stored = session.connection().exec_driver_sql(_INSERT, rows)
+    if rows:
+        session.connection().exec_driver_sql(_INSERT, rows)
     rollup.store(session, run.id, attempt, [event for event in events if isinstance(event, MetricsEvent)])
-    if stored.rowcount and RunState(run.state).is_final:
+    if fresh and RunState(run.state).is_final:
         outcomes.forget(session, run.id)
     for event in events:
         if isinstance(event, StateEvent) and event.phase == "started":
@@ -61,7 +60,19 @@ def store_events(
         _apply(run, events, known or 0)
     else:
         _fill(session, run, attempt, events)
-    return int(stored.rowcount)
+    return fresh
+
+
+def _not_stored(session: Session, run: RunRow, attempt: int, events: Sequence[AnyEvent], known: int) -> list[AnyEvent]:
+    """Those of a batch that are not there yet, each once; `known` is the last that is."""
+    numbers = [event.seq for event in events]
+    there: set[int] = set()
+    if min(numbers) <= known:
+        found = select(EventRow.seq).where(EventRow.run_id == run.id, EventRow.attempt == attempt)
+        there = set(session.exec(found.where(col(EventRow.seq).between(min(numbers), max(numbers)))))
+    if not there and len(set(numbers)) == len(numbers):
+        return list(events)
+    return list({event.seq: event for event in reversed(events) if event.seq not in there}.values())[::-1]
 
 
 def _begin(session: Session, run: RunRow, attempt: int, event: StateEvent, folder: Sequence[int]) -> None:

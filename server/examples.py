@@ -35,6 +35,7 @@ from web.planning import Assumed, BudgetPlan, ExperimentPlan
 EXPERIMENT_ID = "exp-6dk2m0x8qa"
 RUN_ID = "run-6dk2m0x8r4"
 WORKER_ID = "gpu-box-4711"
+INSTANCE = "c05f4a91e7d2"
 _NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 PARAMETERS: dict[str, Any] = {
@@ -249,8 +250,10 @@ def examples() -> dict[str, Example]:
     spec = {"name": "Half the tokens", "base": {"steps": 60}, "budgets": [{"selector": "full"}, {"selector": "rpc"}]}
     claimed = {"run_id": RUN_ID, "attempt": 1, "gpus": 1, "spec": _spec().expand()[1]}
     registration = {"hostname": "gpu-box", "hardware": as_json(_worker())["hardware"], "labels": ["gpu"]}
+    registration |= {"instance": INSTANCE, "home": "4b8e0f27d1aa"}
     series = MetricSeries(run_id=RUN_ID, key="reward", x=[21, 22, 23], y=[0.52, 0.55, None])
     queued, stopping = _waiting(), _run(RunState.STOPPING)
+    attempt = {"attempt": 1, "instance": INSTANCE}
     log = "2026-11-23 09:31:02 info    evaluation at step 12: accuracy 41.0%\n"
     news = f'{{"run_id":"{RUN_ID}","experiment_id":"{EXPERIMENT_ID}","step":42}}'
     stream = f"id: 5f0c2a91-1043\nevent: metrics\ndata: {news}\n\n"
@@ -282,9 +285,10 @@ def examples() -> dict[str, Example]:
         f"GET {run}/metrics": Example([series], parameters={"keys": "reward"}),
         f"GET {run}/events": Example(_events()),
         f"GET {run}/logs": Example(log, media_type="text/plain"),
-        f"POST {run}/claim": Example(claimed, {"worker_id": WORKER_ID}),
-        f"POST {run}/heartbeat": Example({"desired": "run", "last_seq": 43, "earlier": {}}, {"attempt": 1, "step": 42}),
-        f"POST {run}/finish": Example(_ended(), {"attempt": 1, "outcome": "succeeded"}),
+        f"POST {run}/claim": Example(claimed, {"worker_id": WORKER_ID, "instance": INSTANCE}),
+        f"POST {run}/heartbeat": Example({"desired": "run", "last_seq": 43, "earlier": {}}, {**attempt, "step": 42}),
+        f"GET {run}/stored": Example({"attempts": {1: 43}}),
+        f"POST {run}/finish": Example(_ended(), {**attempt, "outcome": "succeeded"}),
         f"GET {run}/checkpoints": Example(
             [
                 CheckpointRecord(
@@ -296,7 +300,7 @@ def examples() -> dict[str, Example]:
         "GET /api/v1/metrics": Example([series]),
         "GET /api/v1/workers": Example([_worker()]),
         "PUT /api/v1/workers/{worker_id}": Example(_worker(), registration),
-        "POST /api/v1/workers/{worker_id}/claim": Example(claimed, {"free_gpus": 1}),
+        "POST /api/v1/workers/{worker_id}/claim": Example(claimed, {"free_gpus": 1, "instance": INSTANCE}),
         "GET /api/v1/presets": Example(
             [{"key": "half", "title": "Half", "description": "Full against half the tokens.", "spec": _spec()}]
         ),

@@ -70,8 +70,8 @@ def store_batches(store: Store, batches: Sequence[Batch]) -> None:
             for batch in joined(mine):
                 if not 1 <= batch.attempt <= run.attempt:
                     log.warning("dropped events: attempt was never claimed", extra=about(run_id, batch.attempt))
-                elif num_new := event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
-                    news += batch.events[-num_new:]
+                elif fresh := event_log.store_events(session, run, batch.attempt, batch.events, batch.folder):
+                    news += fresh
                     changes.run_ids.add(run_id)
                     if any(event_log.values_of(event) for event in batch.events):
                         changes.with_metrics.add(run_id)

@@ -1,6 +1,7 @@
 """A run's life on the server: claimed, beating, stopped, finished, or lost and queued again.
 
-`attempt` is the fencing token: a worker whose attempt is over gets a 409 and kills its trainer.
+`attempt` is the fencing token: a worker whose attempt is over gets a 409 and kills its trainer. Beside it stands
+`instance`, the worker's very process: names of workers may meet, and a call that was given up may arrive late.
 Only the server's own clock judges leases, and a monotonic one: setting the time ends no lease.
 """
 
@@ -29,7 +30,13 @@ Desired = Literal["run", "pause", "stop", "kill"]
 KILL_S = 10.0
 """From the wish to kill a run to its end, whether its worker answers or not."""
 
+REST_S = 15.0
+"""How long a run waits when the one that got it found its folder in use: at first, and twice as long each time."""
+
+LONGEST_REST_S = 600.0
+
 _KILLED = "killed"
+_IN_USE = "folder_taken"
 _DESIRED: dict[RunState, Desired] = {RunState.PAUSING: "pause", RunState.STOPPING: "stop"}
 _ENDS: dict[Outcome, frozenset[RunState]] = {
     "succeeded": frozenset({RunState.SUCCEEDED}),
@@ -48,6 +55,14 @@ class Orders:
     desired: Desired
     last_seq: int
     earlier: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Until when a run is given to nobody, and how long that is in all."""
+
+    until: float
+    length_s: float
 
 
 @dataclass(frozen=True)
@@ -81,32 +96,39 @@ class RunLife:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._kill_by: dict[str, float] = {}
+        self._resting: dict[str, Rest] = {}
         self._patient_since = clock()
 
-    def claim(self, run_id: str, worker_id: str) -> Given:
+    def claim(self, run_id: str, worker_id: str, instance: str = "") -> Given:
         """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
 
-        A worker that asks again before its first heartbeat has not heard the answer, and gets it again.
+        A process that asks again before its first heartbeat has not heard the answer, and gets it again.
         """
         with self._store.change() as (session, changes):
-            return self._give(session, changes, run_row(session, run_id), worker_row(session, worker_id))
+            return self._give(session, changes, run_row(session, run_id), worker_row(session, worker_id), instance)
 
-    def claim_next(self, worker_id: str, free_gpus: int) -> Given | None:
-        """Give a worker the next run in the queue that fits it, if there is one; see `claim`."""
+    def claim_next(self, worker_id: str, free_gpus: int, instance: str = "") -> Given | None:
+        """Give a worker the next run in the queue that fits it, if there is one; see `claim`.
+
+        A process trains one run at a time: one that has a run and beats for it gets no other. It gave up on
+        this call, which waited for the database, and was answered at its next one.
+        """
         with self._store.change() as (session, changes):
             worker = worker_row(session, worker_id)
-            running = session.exec(
-                select(RunRow).where(RunRow.worker_id == worker_id, RunRow.state == RunState.RUNNING)
-            )
-            given = next((run.id for run in running if _was_just_given(run, worker_id)), None)
-            run_id = given or queue.next_for(session, worker, free_gpus)
-            return None if run_id is None else self._give(session, changes, run_row(session, run_id), worker)
+            mine = (RunRow.worker_id == worker_id, RunRow.instance == instance, col(RunRow.state).in_(ACTIVE))
+            run = session.exec(select(RunRow).where(*mine)).first()
+            if run is None:
+                run_id = queue.next_for(session, worker, free_gpus, self._at_rest())
+                run = None if run_id is None else run_row(session, run_id)
+            elif not _was_just_given(run, worker_id, instance):
+                return None
+            return None if run is None else self._give(session, changes, run, worker, instance)
 
-    def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow) -> Given:
-        if not _was_just_given(run, worker.id):
+    def _give(self, session: Session, changes: Changes, run: RunRow, worker: WorkerRow, instance: str) -> Given:
+        if not _was_just_given(run, worker.id, instance):
             move(run, RunState.RUNNING)
             run.attempt += 1
-            run.worker_id = worker.id
+            run.worker_id, run.instance = worker.id, instance
             run.heartbeat_at = run.claimed_at = utc_now()
             run.started_at = run.started_at or run.claimed_at
             run.reason = run.message = None
@@ -120,12 +142,12 @@ class RunLife:
             RunSpec.model_validate(run.spec),
         )
 
-    def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
+    def heartbeat(self, run_id: str, attempt: int, step: int, instance: str = "") -> Orders:
         with self._store.db.read() as session:  # heard is heard, however long the database is busy
-            _current(session, run_id, attempt)
+            _current(session, run_id, attempt, instance)
         self._heard[run_id] = self._clock()
         with self._store.change() as (session, changes):
-            run = _current(session, run_id, attempt)
+            run = _current(session, run_id, attempt, instance)
             run.heartbeat_at = utc_now()
             if run.worker_id is not None and (worker := session.get(WorkerRow, run.worker_id)) is not None:
                 worker.seen_at = run.heartbeat_at
@@ -136,13 +158,19 @@ class RunLife:
             return Orders(_desired(run), stored.pop(attempt), stored)
 
     def finish(
-        self, run_id: str, attempt: int, outcome: Outcome, reason: str | None = None, message: str | None = None
+        self,
+        run_id: str,
+        attempt: int,
+        outcome: Outcome,
+        reason: str | None = None,
+        message: str | None = None,
+        instance: str = "",
     ) -> RunRecord:
         """End an attempt, and the run with it unless it goes on. Saying the same twice is fine: answers get lost."""
         with self._store.change() as (session, changes):
             run = run_row(session, run_id)
-            if not (run.attempt == attempt and run.state in _ENDS[outcome]):
-                run = _current(session, run_id, attempt)
+            if not (_is_of(run, attempt, instance) and run.state in _ENDS[outcome]):
+                run = _current(session, run_id, attempt, instance)
                 self._settle(session, run, outcome, reason, message)
                 changes.run_ids.add(run_id)
             return views.run_record(run, queue.places(session, [run]))
@@ -204,6 +232,7 @@ class RunLife:
         self._heard.clear()
 
     def _act(self, run: RunRow, action: Action) -> None:
+        self._resting.pop(run.id, None)
         now = RunState(run.state)
         state = ACTIONS[action].get(now)
         if state is None:
@@ -232,6 +261,7 @@ class RunLife:
             _end(session, run, RunState.STOPPED, reason, kept)
         else:
             told = message or "its trainer is gone"
+            self._rest_if_in_use(run.id, reason)
             self._queue_again(session, run, reason or outcome, told, counts=outcome == "lost")
 
     def _queue_again(self, session: Session, run: RunRow, reason: str, message: str, counts: bool) -> None:
@@ -243,10 +273,21 @@ class RunLife:
             _end(session, run, RunState.QUEUED, reason, message)
             run.restarts += counts
 
+    def _rest_if_in_use(self, run_id: str, reason: str | None) -> None:
+        """A trainer that no longer reaches the server has the folder: it ends once it does, and not before."""
+        before = self._resting.pop(run_id, None)
+        if reason == _IN_USE:
+            length_s = min(LONGEST_REST_S, 2 * before.length_s if before else REST_S)
+            self._resting[run_id] = Rest(self._clock() + length_s, length_s)
+
+    def _at_rest(self) -> set[str]:
+        now = self._clock()
+        return {run_id for run_id, rest in self._resting.items() if rest.until > now}
+
     def that_can_start(self) -> list[str]:
         """The runs that wait while a worker that fits them does, too, the next one first."""
         with self._store.db.read() as session:
-            return queue.that_can_start(session)
+            return queue.that_can_start(session, self._at_rest())
 
 
 def _is_killed(run: RunRow) -> bool:
@@ -270,14 +311,21 @@ def _end(session: Session, run: RunRow, state: RunState, reason: str | None, mes
         row.ended_at, row.reason, row.message = utc_now(), reason, message
 
 
-def _was_just_given(run: RunRow, worker_id: str) -> bool:
-    return run.state == RunState.RUNNING and run.worker_id == worker_id and run.heartbeat_at == run.claimed_at
+def _was_just_given(run: RunRow, worker_id: str, instance: str) -> bool:
+    given_to = (run.worker_id, run.instance)
+    return run.state == RunState.RUNNING and given_to == (worker_id, instance) and run.heartbeat_at == run.claimed_at
 
 
-def _current(session: Session, run_id: str, attempt: int) -> RunRow:
+def _is_of(run: RunRow, attempt: int, instance: str) -> bool:
+    """Whether the run's newest attempt is this one, of this very process."""
+    return (run.attempt, run.instance) == (attempt, instance)
+
+
+def _current(session: Session, run_id: str, attempt: int, instance: str) -> RunRow:
     run = run_row(session, run_id)
-    if run.attempt != attempt or run.state not in ACTIVE:
+    if not _is_of(run, attempt, instance) or run.state not in ACTIVE:
+        whose = " of another process" if run.attempt == attempt and run.instance != instance else ""
         raise StaleAttemptError(
-            f"attempt is {attempt}, but run {run_id} is {run.state} in attempt {run.attempt}; end this trainer"
+            f"attempt is {attempt}, but run {run_id} is {run.state} in attempt {run.attempt}{whose}; end this trainer"
         )
     return run

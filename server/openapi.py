@@ -18,7 +18,7 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 _EVERYWHERE = {
     400: "The request cannot be read.",
     401: "The token is missing or wrong.",
-    403: "The token's role may not do this, or a change comes from another site.",
+    403: "The token's role may not do this, or the request comes from another site.",
     404: "There is no such thing.",
     405: "This path does not take that method.",
     421: "The Host header names no known host.",

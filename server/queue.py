@@ -7,9 +7,9 @@ one with the highest priority, then the oldest. A run that came back is the olde
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, type_coerce
@@ -48,26 +48,33 @@ def places(session: Session, runs: Sequence[RunRow]) -> dict[str, int]:
     return {run_id: place for place, run_id in enumerate(ids, 1)}
 
 
-def next_for(session: Session, worker: WorkerRow, free_gpus: int) -> str | None:
-    """The run that a worker with so many free GPUs should take."""
-    return next((run.id for run in queued(session) if fits(run.resources, worker, free_gpus)), None)
+def next_for(session: Session, worker: WorkerRow, free_gpus: int, resting: Container[str] = ()) -> str | None:
+    """The run that a worker with so many free GPUs should take; none of those that rest."""
+    waiting = (run for run in queued(session) if run.id not in resting)
+    return next((run.id for run in waiting if fits(run.resources, worker, free_gpus)), None)
 
 
-def that_can_start(session: Session) -> list[str]:
+def alive_since() -> datetime:
+    """A worker that was heard of after this moment is there."""
+    return utc_now() - timedelta(seconds=ALIVE_S)
+
+
+def that_can_start(session: Session, resting: Container[str] = ()) -> list[str]:
     """The waiting runs that some worker could take now, as far as is known here: GPUs are leased on their machine."""
     workers = {worker.id: worker for worker in session.exec(select(WorkerRow))}
-    used: dict[str, int] = defaultdict(int)
+    used: dict[tuple[str, str], int] = defaultdict(int)
     at_work = set()
     for worker_id, resources in session.exec(select(RunRow.worker_id, _RESOURCES).where(col(RunRow.state).in_(ACTIVE))):
         if (worker := workers.get(worker_id or "")) is not None:
             at_work.add(worker.id)
-            used[worker.hostname] += gpus_needed(resources, worker)
-    alive_since = utc_now() - timedelta(seconds=ALIVE_S)
-    idle = [worker for worker in workers.values() if worker.id not in at_work and worker.seen_at >= alive_since]
-    free = {worker.id: num_gpus(worker) - used[worker.hostname] for worker in idle}
+            used[_machine(worker)] += gpus_needed(resources, worker)
+    since = alive_since()
+    idle = [worker for worker in workers.values() if worker.id not in at_work and worker.seen_at >= since]
+    free = {worker.id: num_gpus(worker) - used[_machine(worker)] for worker in idle}
     if not idle:
         return []
-    return [run.id for run in queued(session) if any(fits(run.resources, worker, free[worker.id]) for worker in idle)]
+    waiting = (run for run in queued(session) if run.id not in resting)
+    return [run.id for run in waiting if any(fits(run.resources, worker, free[worker.id]) for worker in idle)]
 
 
 def fits(resources: dict[str, Any], worker: WorkerRow, free_gpus: int) -> bool:
@@ -85,6 +92,11 @@ def gpus_needed(resources: dict[str, Any], worker: WorkerRow) -> int:
     if resources.get("gpus") is not None:
         return int(resources["gpus"])
     return 0 if resources.get("device") == "cpu" else min(1, num_gpus(worker))
+
+
+def _machine(worker: WorkerRow) -> tuple[str, str]:
+    """What workers share that lease the same GPUs: leases are locks in their data folder."""
+    return worker.home, worker.hostname
 
 
 def num_gpus(worker: WorkerRow) -> int:

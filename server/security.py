@@ -1,8 +1,8 @@
 """Who may talk to the server: checks before anything else looks at a request.
 
-Launching a run is running code, so: the Host must be one of ours (DNS rebinding), a change must come
-from our own pages (cross-site requests), bodies are JSON within bounds, and every request but `/healthz`
-needs a token of a role that may make it. This is plain ASGI, so that streams pass through unbuffered.
+Launching a run is running code, so: the Host must be one of ours (DNS rebinding), what a page asks for must come
+from our own (cross-site requests; a link to us may stand anywhere), bodies are JSON within bounds, and every request
+but `/healthz` needs a token of a role that may make it. This is plain ASGI, so that streams pass through unbuffered.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Guard:
             await send(message)
 
         try:
+            _note_tls(scope)
             answer = self._check(scope)
             if answer is None:
                 receive = await bounded(scope, receive)
@@ -101,8 +102,9 @@ class Guard:
         headers = Headers(scope=scope)
         method, path = scope["method"], scope["path"]
         self._check_host(headers)
+        _check_origin(headers)
+        _check_site(method, headers)
         if method not in SAFE_METHODS:
-            _check_origin(headers)
             _check_media_type(headers)
         if self._tokens and path != _OPEN and (answer := self._check_role(scope, headers)) is not None:
             return answer
@@ -159,6 +161,12 @@ class Guard:
         return answer
 
 
+def _note_tls(scope: Scope) -> None:
+    """Take a proxy's word for how it was reached, which is only ever shown; for who called nobody's word is taken."""
+    if Headers(scope=scope).get("x-forwarded-proto") == "https":
+        scope["scheme"] = "https"
+
+
 def host_name(host: str) -> str:
     """The name in a Host header, without port and brackets, in lower case."""
     try:
@@ -188,8 +196,19 @@ def _check_origin(headers: Headers) -> None:
         netloc = ""
     if not netloc or netloc != headers.get("host", "").lower():
         raise ForbiddenError(
-            f"the Origin header is {origin[:80]!r}, but changes are taken from this server's own pages only; "
+            f"the Origin header is {origin[:80]!r}, but requests are taken from this server's own pages only; "
             "open the page by the address you call"
+        )
+
+
+def _check_site(method: str, headers: Headers) -> None:
+    """A browser says whose page asks, also where it sends no Origin: links may come from anywhere, nothing else."""
+    site = headers.get("sec-fetch-site", "none")
+    followed = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    if site not in ("none", "same-origin") and not (method in SAFE_METHODS and followed):
+        raise ForbiddenError(
+            f"the Sec-Fetch-Site header is {site[:80]!r}, but requests are taken from this server's own pages only; "
+            "open the address itself"
         )
 
 

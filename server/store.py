@@ -24,7 +24,7 @@ from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDe
 from nat_core.spec import ExperimentSpec, RunSpec
 from server import attempts, event_log, folders, outcomes, queue, series, speed, views, waiting
 from server.db import Database
-from server.errors import NotFinishedError, NotFoundError, QueueFullError
+from server.errors import NotFinishedError, NotFoundError, QueueFullError, WorkerTakenError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.launches import LaunchKey, demand_new
@@ -235,6 +235,11 @@ class Store:
         with self.db.read() as session:
             return event_log.list_events(session, run_row(session, run_id), type, after_seq, limit)
 
+    def stored(self, run_id: str) -> dict[int, int]:
+        """By attempt, the event up to which every one is stored."""
+        with self.db.read() as session:
+            return event_log.last_seqs(session, run_row(session, run_id))
+
     def log_text(self, run_id: str) -> str:
         """The run's log events, then the end of what its trainer printed."""
         with self.db.read() as session:
@@ -246,11 +251,30 @@ class Store:
     # --- workers ----------------------------------------------------------------------------------
 
     def register_worker(
-        self, worker_id: str, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()
+        self,
+        worker_id: str,
+        hostname: str,
+        hardware: dict[str, Any],
+        labels: Sequence[str] = (),
+        instance: str = "",
+        home: str = "",
     ) -> WorkerRecord:
-        """Note that this worker is there; repeated while it idles."""
+        """Note that this worker is there; repeated while it idles.
+
+        Within one data folder (`home`) no two processes share a name, so that another process is the old one's
+        successor. Over several folders they may: two machines can have one hostname.
+
+        Raises:
+            WorkerTakenError: a worker of another data folder has the name, and was heard of lately.
+        """
         with self.db.write() as session:
-            row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname)
+            row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname, home=home)
+            if row.home not in ("", home) and row.seen_at >= queue.alive_since():
+                raise WorkerTakenError(
+                    f"{worker_id[:80]!r} is the name of a worker with another NATLAB_HOME, which was heard of within "
+                    f"{queue.ALIVE_S:g} s; register by another name"
+                )
+            row.instance, row.home = instance, home
             row.hostname, row.hardware, row.labels, row.seen_at = hostname, hardware, list(labels), utc_now()
             session.add(row)
             return views.worker_record(row, _runs_at_work(session).get(worker_id))

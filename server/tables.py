@@ -61,6 +61,7 @@ class RunRow(SQLModel, table=True):
     step: int = 0
     steps: int
     worker_id: str | None = None
+    instance: str = ""  # the very process of that worker which has the newest attempt
     hardware: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     created_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -95,6 +96,8 @@ class WorkerRow(SQLModel, table=True):
     __tablename__ = "worker"
 
     id: str = Field(primary_key=True)
+    instance: str = ""  # its process, as it registered last
+    home: str = ""  # the data folder that keeps its name: hostnames are not unique
     hostname: str
     labels: list[str] = Field(default=[], sa_type=JSON)
     hardware: dict[str, Any] = Field(default={}, sa_type=JSON)

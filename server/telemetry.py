@@ -98,6 +98,13 @@ def of_database(session: Session) -> Iterator[Family]:
         "Peak memory of the newest step's update: allocated on a GPU; on a CPU the process's growth.",
         _GIB,
     )
+    yield _latest(
+        active,
+        "system/gpu_memory_gib",
+        "natlab_run_gpu_memory_bytes",
+        "GPU memory in use on the fullest of its GPUs, as sampled last.",
+        _GIB,
+    )
     workers = session.exec(select(WorkerRow)).all()
     yield Family(
         "natlab_worker_seen_timestamp_seconds",

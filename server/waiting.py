@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 from sqlmodel import Session, col, or_, select
 
 from nat_core.records import ACTIVE, RunState
 from server import queue, views
-from server.tables import ExperimentRow, RunRow, WorkerRow, utc_now
+from server.tables import ExperimentRow, RunRow, WorkerRow
 from web.queue_pages import WaitingRun, needs_text, why_it_waits
 
 
 def workers_there(session: Session) -> Sequence[WorkerRow]:
     """The workers that were heard of lately, or have a run that speaks for them."""
-    alive_since = utc_now() - timedelta(seconds=queue.ALIVE_S)
     at_work = select(RunRow.worker_id).where(col(RunRow.state).in_(ACTIVE))
     return session.exec(
-        select(WorkerRow).where(or_(col(WorkerRow.seen_at) >= alive_since, col(WorkerRow.id).in_(at_work)))
+        select(WorkerRow).where(or_(col(WorkerRow.seen_at) >= queue.alive_since(), col(WorkerRow.id).in_(at_work)))
     ).all()
 
 

@@ -25,7 +25,8 @@ from worker import app, hardware
 from worker.client import ServerClient
 from worker.errors import RefusedError, ServerAwayError, WorkerError
 from worker.gpus import Gpus, leasable
-from worker.identity import take_identity
+from worker.identity import Identity, take_identity
+from worker.leftovers import Leftovers
 from worker.settings import WorkerSettings, without_password
 from worker.slots import run_slots
 from worker.spare import SPARE, Spares
@@ -34,11 +35,12 @@ from worker.trainer import TRAINER
 
 log = logging.getLogger("worker")
 
-Described = tuple[str, str, dict[str, Any], Sequence[str]]
-"""What a worker registers with: its id, host, hardware and labels."""
+Described = tuple[str, dict[str, Any], Sequence[str]]
+"""What a worker registers with beside its name: host, hardware and labels."""
 
 _SERVER_WAIT_S = 60.0
 _REGISTER_S = 10.0
+_TAKEN = "worker_taken"
 
 
 def main(trainer: Sequence[str] = TRAINER, spare: Sequence[str] | None = SPARE) -> int:
@@ -61,18 +63,19 @@ def main(trainer: Sequence[str] = TRAINER, spare: Sequence[str] | None = SPARE) 
             return run_slots(slots, [sys.executable, *sys.orig_argv[1:]], os.environ | {"NATLAB_WORKER_SLOTS": "1"})
         connection = connect(settings)
         hostname = socket.gethostname()
-        worker_id = take_identity(settings.home, hostname)
         client = ServerClient(settings.server_url, settings.token)
-        described = (worker_id, hostname, machine, settings.labels)
-        register(client, described)
+        described = (hostname, machine, settings.labels)
+        me = register(client, take_identity(settings.home, hostname), described)
     except WorkerError as error:
         print(f"natlab worker: {error.message}", file=sys.stderr)
         return 2
     leaving = threading.Event()
-    threading.Thread(target=keep_registered, args=(client, described, leaving), daemon=True).start()
+    threading.Thread(target=keep_registered, args=(client, me, described, leaving), daemon=True).start()
+    leftovers = Leftovers(settings.runs, client, connection)
+    threading.Thread(target=leftovers.keep_sweeping, args=(leaving,), daemon=True).start()
     gpus, spares = Gpus(settings.home, hostname, found), Spares(spare if settings.spare else None)
-    supervisor = Supervisor(settings, client, connection, worker_id, leaving, trainer, gpus, spares)
-    print(f"natlab worker {worker_id} takes runs from {settings.server_url}", flush=True)
+    supervisor = Supervisor(settings, client, connection, me, leaving, trainer, gpus, spares)
+    print(f"natlab worker {me.worker_id} takes runs from {settings.server_url}", flush=True)
     spares.prepare()
     try:
         return app.serve(app.make_app(settings.redis_url, supervisor), leaving)
@@ -98,13 +101,19 @@ def connect(settings: WorkerSettings) -> redis.Redis:
     return connection
 
 
-def register(client: ServerClient, described: Described) -> None:
-    """Make this worker known, waiting for a server that is only just starting."""
+def register(client: ServerClient, me: Identity, described: Described) -> Identity:
+    """Make this worker known, waiting for a server that is only just starting; returns the name it goes by."""
     began = time.monotonic()
     waiting = False
     while True:
         try:
-            return client.register(*described)
+            client.register(me, *described)
+            return me
+        except RefusedError as refusal:
+            if refusal.code != _TAKEN or me == me.with_home():
+                raise
+            me = me.with_home()
+            continue
         except ServerAwayError as error:
             if time.monotonic() - began >= _SERVER_WAIT_S:
                 raise
@@ -114,11 +123,11 @@ def register(client: ServerClient, described: Described) -> None:
         time.sleep(0.5)
 
 
-def keep_registered(client: ServerClient, described: Described, leaving: threading.Event) -> None:
+def keep_registered(client: ServerClient, me: Identity, described: Described, leaving: threading.Event) -> None:
     """Tell the server now and then that this worker is still there."""
     while not leaving.wait(_REGISTER_S):
         try:
-            client.register(*described)
+            client.register(me, *described)
         except (ServerAwayError, RefusedError) as error:
             log.warning("%s", error.message)
 

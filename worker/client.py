@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from nat_core.records import Problem
 from worker.errors import RefusedError, ServerAwayError
+from worker.identity import Identity
+
+TIMEOUT_S = 5.0
 
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
 Desired = Literal["run", "pause", "stop", "kill"]
@@ -44,31 +47,40 @@ class ServerClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A proxy named in the environment is for the outside, not for one's own server.
         self._http = httpx.Client(
-            base_url=f"{url}/api/v1", headers=headers, timeout=5.0, transport=transport, trust_env=False
+            base_url=f"{url}/api/v1", headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
         )
 
-    def register(self, worker_id: str, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()) -> None:
-        body = {"hostname": hostname, "hardware": hardware, "labels": list(labels)}
-        self._call("PUT", f"/workers/{worker_id}", body)
+    def register(self, me: Identity, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()) -> None:
+        who = {"hostname": hostname, "home": me.home, "instance": me.instance}
+        self._call("PUT", f"/workers/{me.worker_id}", {**who, "hardware": hardware, "labels": list(labels)})
 
-    def claim_next(self, worker_id: str, free_gpus: int) -> Claimed | None:
+    def claim_next(self, me: Identity, free_gpus: int) -> Claimed | None:
         """The next run that fits this worker; None when there is none."""
-        answer = self._call("POST", f"/workers/{worker_id}/claim", {"free_gpus": free_gpus})
+        body = {"instance": me.instance, "free_gpus": free_gpus}
+        answer = self._call("POST", f"/workers/{me.worker_id}/claim", body)
         return None if answer is None else Claimed(**answer)
 
-    def heartbeat(self, run_id: str, attempt: int, step: int) -> Orders:
-        answer = self._call("POST", f"/runs/{run_id}/heartbeat", {"attempt": attempt, "step": step})
+    def heartbeat(self, me: Identity, run_id: str, attempt: int, step: int) -> Orders:
+        body = {"attempt": attempt, "instance": me.instance, "step": step}
+        answer = self._call("POST", f"/runs/{run_id}/heartbeat", body)
         earlier = {int(attempt): stored for attempt, stored in answer["earlier"].items()}
         return Orders(desired=answer["desired"], last_seq=answer["last_seq"], earlier=earlier)
 
-    def finish(self, run_id: str, attempt: int, outcome: Outcome, reason: str | None, message: str | None) -> None:
-        body = {"attempt": attempt, "outcome": outcome, "reason": reason, "message": message}
+    def finish(
+        self, me: Identity, run_id: str, attempt: int, outcome: Outcome, reason: str | None, message: str | None
+    ) -> None:
+        body = {"attempt": attempt, "instance": me.instance, "outcome": outcome, "reason": reason, "message": message}
         self._call("POST", f"/runs/{run_id}/finish", body)
+
+    def stored(self, run_id: str) -> dict[int, int]:
+        """By attempt, the event up to which the server has every one."""
+        answer = self._call("GET", f"/runs/{run_id}/stored")
+        return {int(attempt): seq for attempt, seq in answer["attempts"].items()}
 
     def close(self) -> None:
         self._http.close()
 
-    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
             response = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:

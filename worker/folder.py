@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,14 @@ log = logging.getLogger(__name__)
 
 _EVENTS = re.compile(r"events\.(\d+)\.jsonl")
 _LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """What one attempt leaves behind: its trainer's events, and what its worker sampled."""
+
+    events: Path
+    usage: Path
 
 
 class RunFolder:
@@ -59,8 +68,15 @@ class RunFolder:
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, text.encode(), 0)
 
-    def events_of(self, attempt: int) -> Path:
-        return self.path / f"events.{attempt}.jsonl"
+    @property
+    def own(self) -> BlackBox:
+        """Where this attempt's trainer and worker write."""
+        return BlackBox(self.path / "events.jsonl", self.path / f"usage.{self._attempt}.jsonl")
+
+    @property
+    def left_behind(self) -> dict[int, BlackBox]:
+        """By earlier attempt, what it left here."""
+        return {number: _box(self.path, number) for number in self.earlier}
 
     def _take(self, wait_s: float) -> None:
         give_up_at = time.monotonic() + wait_s
@@ -93,14 +109,39 @@ class RunFolder:
         """Put the events of the last attempt beside, write the spec; returns the attempts that were here before."""
         events, number = self.path / "events.jsonl", self.path / "attempt"
         if events.exists():
-            last = int(number.read_text()) if number.exists() else claimed.attempt - 1
+            last = last_attempt(self.path) or claimed.attempt - 1
             if last >= claimed.attempt:
                 raise FolderTakenError(f"the run's folder {self.path} holds events of attempt {last} already")
-            events.rename(self.events_of(last))
+            events.rename(_box(self.path, last).events)
         _write(self.path / "spec.json", json.dumps(claimed.spec, indent=2, ensure_ascii=False) + "\n")
         _write(number, f"{claimed.attempt}\n")
-        found = (_EVENTS.fullmatch(path.name) for path in self.path.iterdir())
-        return sorted(int(match[1]) for match in found if match and int(match[1]) < claimed.attempt)
+        return [earlier for earlier in _put_beside(self.path) if earlier < claimed.attempt]
+
+
+def last_attempt(folder: Path) -> int | None:
+    """The newest attempt that a worker began in a folder; None where none did."""
+    try:
+        return int((folder / "attempt").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def black_boxes(folder: Path) -> dict[int, BlackBox]:
+    """By attempt, all that there are in a folder."""
+    boxes = {attempt: _box(folder, attempt) for attempt in _put_beside(folder)}
+    last, events = last_attempt(folder), folder / "events.jsonl"
+    return boxes | ({last: BlackBox(events, _box(folder, last).usage)} if last and events.exists() else {})
+
+
+def _box(folder: Path, attempt: int) -> BlackBox:
+    """Where an attempt's lie once a later one has begun."""
+    return BlackBox(folder / f"events.{attempt}.jsonl", folder / f"usage.{attempt}.jsonl")
+
+
+def _put_beside(folder: Path) -> list[int]:
+    """The attempts whose events were put beside those of a later one."""
+    found = (_EVENTS.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in found if match)
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import redis
 
 from nat_core.events import AnyEvent, StateEvent
 from nat_core.logs import about
+from worker.folder import BlackBox
 from worker.tail import EventTail
+from worker.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,22 @@ class EventRelay:
         self._stored = 0
         self.step = 0
         self.ended: StateEvent | None = None
+        self.redis_away = False
 
     @property
     def all_stored(self) -> bool:
         """Whether the server has every event that was ever read."""
-        return self._stored >= self._seen
+        return not self.num_missing
+
+    @property
+    def stored(self) -> int:
+        """How far the server is."""
+        return self._stored
+
+    @property
+    def num_missing(self) -> int:
+        """How many of the events that were ever read the server lacks, as far as is known."""
+        return max(0, self._seen - self._stored)
 
     def pump(self) -> None:
         """Send what is new in the file; when Redis is away, keep it and try again later."""
@@ -110,7 +122,9 @@ class EventRelay:
         except (redis.RedisError, OSError) as error:
             log.warning("Redis does not take events (%s); they wait in the file", error, extra=self._about)
             self._retry_at = time.monotonic() + _RETRY_S
+            self.redis_away = True
             return False
+        self.redis_away = False
         return True
 
 
@@ -122,17 +136,23 @@ class Backfill:
     """
 
     def __init__(
-        self, events: Mapping[int, Path], connection: redis.Redis, run_id: str, patience_s: float = 5.0
+        self, boxes: Mapping[int, BlackBox], connection: redis.Redis, run_id: str, patience_s: float = 5.0
     ) -> None:
-        self._tails = {attempt: EventTail(path) for attempt, path in events.items()}
+        self._tails = {attempt: EventTail(box.events) for attempt, box in boxes.items()}
         self._relays = {
-            attempt: EventRelay(tail, connection, run_id, attempt, patience_s) for attempt, tail in self._tails.items()
+            attempt: EventRelay(tail, connection, run_id, attempt, patience_s, told=UsageLog(boxes[attempt].usage).told)
+            for attempt, tail in self._tails.items()
         }
-        self._known = not events
+        self._known = not boxes
 
     @property
-    def all_stored(self) -> bool:
-        return self._known and all(relay.all_stored for relay in self._relays.values())
+    def all_known(self) -> bool:
+        """Whether the server has told yet which events it lacks."""
+        return self._known
+
+    @property
+    def relays(self) -> Sequence[EventRelay]:
+        return list(self._relays.values())
 
     def confirm(self, stored: Mapping[int, int]) -> None:
         """Take in how far the server is with each earlier attempt."""

@@ -26,6 +26,7 @@ class WorkerSettings:
     heartbeat_s: float = 2.0
     tail_s: float = 0.25
     resend_s: float = 5.0  # for the server to store what was sent, before it is sent again
+    stored_wait_s: float = 120.0  # at a run's end, for a server that answers to store one more event
     folder_wait_s: float = 15.0  # for an earlier trainer to let go of the run's folder
     stop_grace_s: float = 120.0  # a trainer that is to stop or pause ends its forward pass and writes a checkpoint
     shutdown_grace_s: float = 5.0  # the same when the worker itself was told to go

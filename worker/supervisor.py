@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import redis
 
 from nat_core.logs import about
-from worker.client import Claimed, Desired, ServerClient
+from worker.client import Claimed, Desired, Orders, ServerClient
 from worker.errors import FolderTakenError, RefusedError, ServerAwayError
 from worker.folder import RunFolder
 from worker.gpus import Gpus, Lease
+from worker.identity import Identity
 from worker.progress import Progress
 from worker.relay import Backfill, EventRelay
 from worker.settings import WorkerSettings
@@ -22,11 +25,11 @@ from worker.spare import Spares
 from worker.tail import EventTail
 from worker.trainer import TRAINER, Ending, TrainerProcess
 from worker.usage import Meter, Usage
+from worker.usage_log import UsageLog
 
 log = logging.getLogger(__name__)
 
-_STORED_WAIT_S = 120.0  # for the server to store the last events, before the run is called finished
-_LEAVING_STORED_WAIT_S = 10.0  # the same, at most, when the worker was told to go
+_LEAVING_STORED_WAIT_S = 10.0  # for the last events to be stored, at most, when the worker was told to go
 _KILLED_STORED_WAIT_S = 2.0  # the same when the run is to be gone at once
 _FAREWELL_S = 0.5  # from a trainer's last event to its exit
 _RETRY_S = 1.0
@@ -47,7 +50,7 @@ class Supervisor:
         settings: WorkerSettings,
         client: ServerClient,
         connection: redis.Redis,
-        worker_id: str,
+        me: Identity,
         leaving: threading.Event,
         argv: Sequence[str] = TRAINER,
         gpus: Gpus | None = None,
@@ -56,7 +59,7 @@ class Supervisor:
         self._settings = settings
         self._client = client
         self._redis = connection
-        self._worker_id = worker_id
+        self._me = me
         self._leaving = leaving
         self._argv = argv
         self._gpus = gpus or Gpus(settings.home, "")
@@ -86,7 +89,7 @@ class Supervisor:
         try:
             folder = RunFolder(path, claimed, self._settings.folder_wait_s)
         except FolderTakenError as error:
-            return Ending("lost", error.code, error.message)
+            return Ending("handed_back", error.code, error.message)  # nothing of it was lost, and it may go on there
         except OSError as error:
             return Ending("failed", "disk", f"the run's folder {path} cannot be used ({error}); free or repair it")
         try:
@@ -96,23 +99,23 @@ class Supervisor:
         finally:
             folder.let_go()
         try:
-            with Usage(Meter(trainer.pid, lease.indices)) as usage:
+            with Usage(Meter(trainer.pid, lease.indices), UsageLog(folder.own.usage)) as usage:
                 return self._watch(run_id, claimed.attempt, trainer, folder, usage).until_the_end()
         finally:
             trainer.kill()
 
     def _watch(self, run_id: str, attempt: int, trainer: TrainerProcess, folder: RunFolder, usage: Usage) -> _Watch:
         patience_s, earlier = self._settings.resend_s, folder.earlier
-        tail = EventTail(folder.path / "events.jsonl")
+        tail = EventTail(folder.own.events)
         relay = EventRelay(tail, self._redis, run_id, attempt, patience_s, earlier, usage.told)
-        left_behind = {number: folder.events_of(number) for number in earlier}
-        backfill = Backfill(left_behind, self._redis, run_id, patience_s)
-        progress = Progress(folder.path / "events.jsonl")
-        return _Watch(self._settings, self._client, run_id, attempt, trainer, relay, backfill, progress, self._leaving)
+        backfill = Backfill(folder.left_behind, self._redis, run_id, patience_s)
+        progress = Progress(folder.own.events)
+        beat = partial(self._client.heartbeat, self._me, run_id, attempt)
+        return _Watch(self._settings, beat, about(run_id, attempt), trainer, relay, backfill, progress, self._leaving)
 
     def _claim(self, free_gpus: int) -> Claimed | None:
         try:
-            return self._insist(lambda: self._client.claim_next(self._worker_id, free_gpus), patience_s=0)
+            return self._insist(lambda: self._client.claim_next(self._me, free_gpus), patience_s=0)
         except RefusedError as refusal:
             log.warning("no run can be claimed: %s", refusal.message)
         return None
@@ -120,7 +123,7 @@ class Supervisor:
     def _finish(self, run_id: str, attempt: int, ending: Ending) -> None:
         def finish() -> bool:
             message = ending.message[:4000] if ending.message else None
-            self._client.finish(run_id, attempt, ending.outcome, ending.reason, message)
+            self._client.finish(self._me, run_id, attempt, ending.outcome, ending.reason, message)
             return True
 
         try:
@@ -152,9 +155,8 @@ class _Watch:
     def __init__(
         self,
         settings: WorkerSettings,
-        client: ServerClient,
-        run_id: str,
-        attempt: int,
+        heartbeat: Callable[[int], Orders],
+        about_it: dict[str, Any],
         trainer: TrainerProcess,
         relay: EventRelay,
         backfill: Backfill,
@@ -162,10 +164,8 @@ class _Watch:
         leaving: threading.Event,
     ) -> None:
         self._settings = settings
-        self._client = client
-        self._run_id = run_id
-        self._attempt = attempt
-        self._about = about(run_id, attempt)
+        self._heartbeat = heartbeat
+        self._about = about_it
         self._trainer = trainer
         self._relay = relay
         self._backfill = backfill
@@ -176,6 +176,7 @@ class _Watch:
         self._bury_at: float | None = None
         self._desired: Desired = "run"
         self._evicted = False
+        self._server_away = False
         self._hung = False
 
     def until_the_end(self) -> Ending | None:
@@ -203,15 +204,17 @@ class _Watch:
         if time.monotonic() < self._next_beat:
             return
         try:
-            orders = self._client.heartbeat(self._run_id, self._attempt, self._relay.step)
+            orders = self._heartbeat(self._relay.step)
         except ServerAwayError as error:
             log.warning("training goes on: %s", error.message, extra=self._about)
+            self._server_away = True
             self._relay.give_time()
             self._backfill.give_time()
         except RefusedError as refusal:
             log.warning("the trainer is ended: %s", refusal.message, extra=self._about)
             self._evicted = True
         else:
+            self._server_away = False
             self._desired = orders.desired
             self._relay.confirm(orders.last_seq)
             self._backfill.confirm(orders.earlier)
@@ -243,23 +246,36 @@ class _Watch:
             self._trainer.kill()
 
     def _hand_over_the_rest(self) -> None:
-        """Until the server has stored every event, so that a finished run is a complete one."""
-        began = time.monotonic()
+        """Until the server has stored every event, so that a finished run is a complete one.
+
+        As long as Redis or the server is away there is nothing better to do than to wait: no other run could be
+        taken. What a kill or a leaving worker has no time for is found in the folder later (`worker.leftovers`).
+        """
+        began = moved_at = time.monotonic()
+        before = 0
+        relays = [self._relay, *self._backfill.relays]
         while not self._evicted:
             self._pump()
             self._next_beat = 0.0
             self._beat_if_due()
-            waited_s = time.monotonic() - began
-            if (self._relay.all_stored and self._backfill.all_stored) or waited_s >= self._stored_wait_s():
+            missing = sum(relay.num_missing for relay in relays)
+            if self._backfill.all_known and not missing:
+                return
+            stored, now = sum(relay.stored for relay in relays), time.monotonic()
+            if stored != before or self._server_away or any(relay.redis_away for relay in relays):
+                before, moved_at = stored, now
+            if now - began >= self._longest_wait_s() or now - moved_at >= self._settings.stored_wait_s:
+                log.warning("the server lacks %d of its events; they stay in its folder", missing, extra=self._about)
                 return
             time.sleep(self._settings.tail_s)
 
-    def _stored_wait_s(self) -> float:
+    def _longest_wait_s(self) -> float:
+        """How long the end may be put off, whatever is missing."""
         if self._desired == "kill":
             return _KILLED_STORED_WAIT_S
         if self._leaving.is_set():
             return min(self._settings.shutdown_grace_s / 2, _LEAVING_STORED_WAIT_S)
-        return _STORED_WAIT_S
+        return math.inf
 
     def _ending(self) -> Ending:
         ending = self._trainer.ending(self._relay.ended)

@@ -1,7 +1,7 @@
 """What a trainer takes of its machine while it trains: sampled beside it, told with the steps that it reports.
 
 The trainer alone numbers its events, so that a sample cannot be one of its own. The relay adds the samples of a
-step to that step's metrics as they pass by; what is sent again goes without them.
+step to that step's metrics as they pass by, and keeps them for when they have to be sent again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from statistics import fmean
 import psutil
 
 from nat_core.events import AnyEvent, MetricsEvent
+from worker.usage_log import UsageLog, with_values
 
 EVERY_S = 5.0
 _GIB = 2**30
@@ -27,10 +28,11 @@ Values = dict[str, float]
 
 
 class Usage:
-    """One trainer's samples, each told once. Use as a context manager: it samples in a thread of its own."""
+    """One trainer's samples, each told with one step. Use as a context manager: it samples in a thread of its own."""
 
-    def __init__(self, sample: Callable[[], Mapping[str, float]], every_s: float = EVERY_S) -> None:
+    def __init__(self, sample: Callable[[], Mapping[str, float]], kept: UsageLog, every_s: float = EVERY_S) -> None:
         self._sample = sample
+        self._kept = kept
         self._every_s = every_s
         self._waiting: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=_MOST)
         self._told = 0
@@ -61,10 +63,12 @@ class Usage:
 
     def _with_samples(self, event: AnyEvent) -> AnyEvent:
         if not isinstance(event, MetricsEvent) or event.seq <= self._told:
-            return event
+            return self._kept.with_kept(event)
         self._told = event.seq
         values = self._until(event.time)
-        return event.model_copy(update={"values": {**event.values, **values}}) if values else event
+        if values:
+            self._kept.keep(event.seq, values)
+        return with_values(event, values)
 
     def _until(self, moment: float) -> Values:
         """What the samples up to a moment come to; they are not told again."""

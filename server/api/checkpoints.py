@@ -30,8 +30,9 @@ def download_checkpoint(run_id: str, name: str, store: StoreDep) -> StreamingRes
     """One checkpoint as a tar archive."""
     store.get_run(run_id)
     folder = checkpoints.checkpoint_folder(run_folder(store.settings.runs, run_id), name)
+    archive = checkpoints.Archive(folder)
     headers = {
         "Content-Disposition": f'attachment; filename="{run_id}-{name}.tar"',
-        "Content-Length": str(checkpoints.archive_size(folder)),
+        "Content-Length": str(len(archive)),
     }
-    return StreamingResponse(checkpoints.archive(folder), media_type="application/x-tar", headers=headers)
+    return StreamingResponse(archive, media_type="application/x-tar", headers=headers)

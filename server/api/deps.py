@@ -56,6 +56,9 @@ Priority = Annotated[
     int, Field(ge=-1000, le=1000, description="Runs with a higher one start first."), BeforeValidator(_no_truth_value)
 ]
 MAX_INTEGER = 2**53
+Instance = Annotated[
+    str, Field(max_length=64, description="The worker's own process, by a word that it chose at its start.")
+]
 
 
 class Body(BaseModel):

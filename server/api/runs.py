@@ -13,7 +13,19 @@ from nat_core.events import AnyEvent
 from nat_core.records import MetricSeries, Page, RunDetail, RunRecord, RunState
 from nat_core.spec import RunSpec
 from server.api.conditional import ConditionalRoute
-from server.api.deps import MAX_INTEGER, Body, BrokerDep, Cursor, LifeDep, Limit, Notes, Priority, StoreDep, Tags
+from server.api.deps import (
+    MAX_INTEGER,
+    Body,
+    BrokerDep,
+    Cursor,
+    Instance,
+    LifeDep,
+    Limit,
+    Notes,
+    Priority,
+    StoreDep,
+    Tags,
+)
 from server.api.fields import Fields, Part, only, only_page
 from server.broker import Broker
 from server.errors import BrokerUnavailableError
@@ -35,6 +47,7 @@ class RunEdit(Body):
 
 class Claim(Body):
     worker_id: str = Field(min_length=1, max_length=200)
+    instance: Instance = ""
 
 
 class Claimed(Body):
@@ -48,6 +61,7 @@ class Claimed(Body):
 
 class Heartbeat(Body):
     attempt: Attempt
+    instance: Instance = ""
     step: int = Field(ge=0, le=MAX_INTEGER, description="Steps finished.")
 
 
@@ -57,8 +71,13 @@ class HeartbeatReply(Body):
     earlier: dict[int, int] = Field(description="The same for the run's earlier attempts.")
 
 
+class Stored(Body):
+    attempts: dict[int, int] = Field(description="By attempt, the event up to which none is missing here.")
+
+
 class Finish(Body):
     attempt: Attempt
+    instance: Instance = ""
     outcome: Outcome
     reason: str | None = Field(None, max_length=100)
     message: str | None = Field(None, max_length=4000)
@@ -174,20 +193,26 @@ def run_logs(run_id: str, store: StoreDep) -> PlainTextResponse:
 @router.post("/{run_id}/claim")
 def claim_run(run_id: str, claim: Claim, life: LifeDep) -> Claimed:
     """Take a queued run; 409 when somebody else has it."""
-    return Claimed(**vars(life.claim(run_id, claim.worker_id)))
+    return Claimed(**vars(life.claim(run_id, claim.worker_id, claim.instance)))
 
 
 @router.post("/{run_id}/heartbeat")
 def beat(run_id: str, heartbeat: Heartbeat, life: LifeDep) -> HeartbeatReply:
     """Say that the run goes on; hear whether it should."""
-    orders = life.heartbeat(run_id, heartbeat.attempt, heartbeat.step)
+    orders = life.heartbeat(run_id, heartbeat.attempt, heartbeat.step, heartbeat.instance)
     return HeartbeatReply(desired=orders.desired, last_seq=orders.last_seq, earlier=orders.earlier)
+
+
+@router.get("/{run_id}/stored")
+def stored_events(run_id: str, store: StoreDep) -> Stored:
+    """How much of what the run's attempts reported is here, for whoever has the rest."""
+    return Stored(attempts=store.stored(run_id))
 
 
 @router.post("/{run_id}/finish")
 def finish_run(run_id: str, finish: Finish, life: LifeDep, broker: BrokerDep) -> RunRecord:
     """Say how the attempt ended. After `lost` and `handed_back` the run waits for a worker again."""
-    run = life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message)
+    run = life.finish(run_id, finish.attempt, finish.outcome, finish.reason, finish.message, finish.instance)
     ring(broker, run)
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from server.checkpoints import archive, archive_size, checkpoint_folder
+from server import checkpoints
+from server.checkpoints import Archive, checkpoint_folder
 from server.errors import NotFoundError
 from tests.server.conftest import Api
 
@@ -55,7 +57,7 @@ def test_a_download_is_the_checkpoint_as_it_lies_there(client: TestClient, run_i
     answer = client.get(f"/api/v1/runs/{run_id}/checkpoints/step-00000005")
     assert answer.status_code == 200
     assert answer.headers["content-disposition"] == f'attachment; filename="{run_id}-step-00000005.tar"'
-    assert int(answer.headers["content-length"]) == len(answer.content) == archive_size(path)
+    assert int(answer.headers["content-length"]) == len(answer.content) == len(Archive(path))
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
         read = {member.name: tar.extractfile(member).read() for member in tar.getmembers()}  # type: ignore[union-attr]
     assert {name.removeprefix("step-00000005/"): data for name, data in read.items()} == {
@@ -100,9 +102,35 @@ def test_links_are_never_followed(folder: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_while_it_is_sent_ends_the_answer(folder: Path) -> None:
     path = write_checkpoint(folder, 5, {"a": b"x" * 3_000_000})
-    pieces = archive(path)
+    pieces = iter(Archive(path))
     assert len(next(pieces)) == 512
     with (path / "a").open("r+b") as file:
         file.truncate(1_000_000)
     with pytest.raises(OSError, match="became shorter"):
         list(pieces)
+
+
+@pytest.mark.parametrize("manifest", ["3", "[1]", '"abc"', "null", "{", "[" * 100_000, "{}\x00", '{"a\\u0000b": {}}'])
+def test_a_manifest_that_lists_no_files_makes_no_checkpoint(
+    client: TestClient, api: Api, run_id: str, folder: Path, manifest: str
+) -> None:
+    write_checkpoint(folder, 5, {"state.json": b"{}"})
+    (write_checkpoint(folder, 6, {"state.json": b"{}"}) / "manifest.json").write_text(manifest)
+    assert [found["step"] for found in api.call("GET", f"/runs/{run_id}/checkpoints")] == [5]
+    assert client.get(f"/api/v1/runs/{run_id}/checkpoints/step-00000006").status_code == 404
+
+
+@pytest.mark.parametrize("gone", ["manifest.json", "state.json", "folder"])
+def test_a_checkpoint_that_is_pruned_as_it_is_asked_for_is_not_found(
+    client: TestClient, run_id: str, folder: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    path = write_checkpoint(folder, 5, {"state.json": b"{}"})
+
+    def found_and_pruned(run_folder: Path, name: str) -> Path:
+        found = checkpoint_folder(run_folder, name)
+        shutil.rmtree(path) if gone == "folder" else (path / gone).unlink()
+        return found
+
+    monkeypatch.setattr(checkpoints, "checkpoint_folder", found_and_pruned)
+    answer = client.get(f"/api/v1/runs/{run_id}/checkpoints/step-00000005")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")

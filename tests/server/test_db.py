@@ -17,7 +17,7 @@ from sqlmodel import SQLModel
 
 import server.db
 from server.db import Database
-from server.errors import StartError
+from server.errors import BusyError, StartError
 from server.tables import WorkerRow
 
 
@@ -115,3 +115,46 @@ def test_a_new_database_is_its_owner_s_alone_and_keeps_no_copy(tmp_path: Path) -
         assert session.execute(text("PRAGMA auto_vacuum")).scalar() == 2
     database.close()
     assert list(tmp_path.glob("*.bak")) == []
+
+
+def test_a_writer_waits_for_its_turn_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.db, "WRITE_WAIT_S", 0.05)
+    database = Database(tmp_path / "natlab.db")
+    refused: list[BusyError] = []
+
+    def write() -> None:
+        try:
+            with database.write():
+                pass
+        except BusyError as error:
+            refused.append(error)
+
+    with database.write():
+        threads = [threading.Thread(target=write) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(refused) == 5 and refused[0].status == 503
+    write()
+    assert len(refused) == 5
+    database.close()
+
+
+def test_a_writer_waits_for_another_process_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.db, "WRITE_WAIT_S", 0.05)
+    database = Database(tmp_path / "natlab.db")
+    with closing(sqlite3.connect(tmp_path / "natlab.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BusyError, match="another process"), database.write() as session:
+            session.add(WorkerRow(id="w-1", hostname="box"))
+        other.rollback()
+    with database.write() as session:
+        session.add(WorkerRow(id="w-1", hostname="box"))
+    database.close()
+
+
+def test_a_call_is_refused_before_its_caller_gives_up() -> None:
+    from worker.client import TIMEOUT_S
+
+    assert 2 * server.db.WRITE_WAIT_S < TIMEOUT_S

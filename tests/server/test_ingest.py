@@ -165,4 +165,12 @@ def test_only_new_events_are_told_as_news(app: FastAPI, running: str) -> None:
     events = [metrics(1, 1, reward=0.1), metrics(2, 2, reward=0.2)]
     for expected in (2, 0):
         with app.state.store.change() as (session, _):
-            assert event_log.store_events(session, run_row(session, running), 1, events) == expected
+            assert len(event_log.store_events(session, run_row(session, running), 1, events)) == expected
+
+
+def test_news_are_the_events_that_fill_a_hole_and_not_those_around_it(app: FastAPI, running: str) -> None:
+    first, second, third, fourth = (metrics(seq, seq, tokens__selected=10.0**seq) for seq in range(1, 5))
+    for events in ([first, fourth], [first, second, third, third, fourth]):
+        store_batches(app.state.store, [Batch(running, 1, events)])
+    tally = app.state.store.tally
+    assert (tally.events, tally.steps, tally.tokens["selected"]) == (4, 4, 11110.0)

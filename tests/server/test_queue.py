@@ -91,6 +91,7 @@ def test_claim_that_was_not_heard_is_answered_again(api: Api) -> None:
     register(api, "w-1")
     assert take(api, "w-1") == take(api, "w-1")
     api.beat(first)
+    api.finish(first)
     assert take(api, "w-1")["run_id"] == second
 
 

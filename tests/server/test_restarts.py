@@ -128,6 +128,35 @@ def test_run_that_a_leaving_worker_hands_back_loses_no_restart(api: Api, app: Fa
     assert api.run(run_id)["reason"] is None
 
 
+def test_run_whose_folder_is_in_use_rests_and_others_are_taken_meanwhile(api: Api, life: RunLife, clock: Clock) -> None:
+    in_use = api.one_run()
+    api.call("PUT", "/workers/w-1", json={"hostname": "box"})
+
+    def take() -> str | None:
+        claimed = api.call("POST", "/workers/w-1/claim", json={})
+        return None if claimed is None else str(claimed["run_id"])
+
+    for attempt, rest_s in enumerate((15, 30, 60), 1):
+        assert take() == in_use
+        run = api.finish(in_use, "handed_back", attempt=attempt, reason="folder_taken", message="it is held")
+        assert (run["state"], run["restarts"]) == ("queued", 0)
+        clock.now += rest_s - 1
+        assert take() is None and life.that_can_start() == []
+        clock.now += 2
+        assert life.that_can_start() == [in_use]
+    assert take() == in_use
+    api.finish(in_use, "handed_back", attempt=4, reason="folder_taken", message="it is held")
+    other = api.one_run()
+    assert take() == other
+    api.finish(other)
+    clock.now += 600
+    assert take() == in_use
+    api.finish(
+        in_use, "lost", attempt=5, reason="killed"
+    )  # it could begin: the next one who finds it in use waits anew
+    assert take() == in_use
+
+
 def test_lost_run_that_was_to_stop_is_stopped(api: Api, life: RunLife, clock: Clock) -> None:
     run_id = api.one_run()
     api.claim(run_id)

@@ -52,10 +52,39 @@ def test_changes_from_other_origins_are_refused(client: TestClient, origin: str)
     assert row_counts(client.app)["experiment"] == 0  # type: ignore[arg-type]
 
 
-def test_changes_from_our_own_pages_and_reads_from_anywhere_pass(client: TestClient) -> None:
-    own = client.post("/api/v1/experiments", json=experiment(), headers={"origin": "http://127.0.0.1:8300"})
-    assert own.status_code == 201
-    assert client.get("/api/v1/experiments", headers={"origin": "http://evil.example"}).status_code == 200
+def test_changes_and_reads_from_our_own_pages_pass_and_from_others_do_not(client: TestClient) -> None:
+    own = {"origin": "http://127.0.0.1:8300", "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}
+    assert client.post("/api/v1/experiments", json=experiment(), headers=own).status_code == 201
+    assert client.get("/api/v1/experiments", headers=own).status_code == 200
+    refused = client.get("/api/v1/experiments", headers={"origin": "http://evil.example"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+
+
+LINK = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"},
+        {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+        {},
+    ],
+)
+def test_what_another_site_s_page_embeds_is_refused(client: TestClient, site: str, asked: dict[str, str]) -> None:
+    for path in ("/", "/api/v1/experiments", "/static/app.css", "/healthz"):
+        answer = client.get(path, headers={"sec-fetch-site": site, **asked})
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), path
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin", "none"])
+def test_a_link_to_us_may_stand_anywhere_but_a_form_may_not(client: TestClient, site: str) -> None:
+    headers = {"sec-fetch-site": site, **LINK}
+    assert client.get("/", headers=headers).status_code == 200
+    if site in ("cross-site", "same-site"):
+        assert client.post("/api/v1/experiments", json=experiment(), headers=headers).status_code == 403
 
 
 def test_every_route_but_healthz_needs_the_token(locked: TestClient) -> None:

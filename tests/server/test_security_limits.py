@@ -7,15 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from server import limits
+from server.__main__ import Server
 from server.errors import SlowBodyError, TooManyRequestsError
 from server.limits import MAX_BODY_BYTES, MAX_DEPTH, Rate
 from server.main import create_app
 from server.settings import Settings
-from tests.server.support import experiment, row_counts
+from tests.server.support import experiment, row_counts, served
 
 JSON = {"content-type": "application/json"}
 
@@ -115,6 +117,16 @@ def test_changes_that_come_too_fast_are_told_when_to_come_again(tmp_path: Path, 
     for _ in range(5):  # reading and what workers tell is not counted
         assert client.get("/api/v1/runs").status_code == 200
         assert client.put("/api/v1/workers/w", json={"hostname": "box"}).status_code == 200
+
+
+def test_nobody_escapes_the_rate_by_calling_himself_another(tmp_path: Path, redis_url: str) -> None:
+    app = create_app(Settings(home=tmp_path, redis_url=redis_url, changes_per_s=0.2))
+    with served(app, server=Server(app)) as url, httpx.Client(base_url=url) as caller:
+        answers = [
+            caller.post("/api/v1/experiments/plan", json=experiment(), headers={"x-forwarded-for": f"10.0.0.{number}"})
+            for number in range(3)
+        ]
+    assert [answer.status_code for answer in answers] == [200, 429, 429]
 
 
 def test_a_launch_beyond_the_queue_s_length_stores_nothing(tmp_path: Path, redis_url: str) -> None:

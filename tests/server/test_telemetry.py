@@ -52,7 +52,7 @@ def test_an_active_run_tells_its_step_its_time_and_its_memory(
     client: TestClient, app: FastAPI, api: Api, running: str
 ) -> None:
     began = StateEvent(seq=1, time=1.0, step=0, phase="started", hardware={"device": "cuda"})
-    values = metrics(2, 3, timing_s__step=1.25, perf__peak_memory_gib=2.0)
+    values = metrics(2, 3, timing_s__step=1.25, perf__peak_memory_gib=2.0, system__gpu_memory_gib=20.0)
     store_batches(app.state.store, [Batch(running, 1, [began, values])])
     experiment = api.run(running)["experiment_id"]
     labels = f'{{run="{running}",experiment="{experiment}",attempt="1",device="cuda"}}'
@@ -60,6 +60,7 @@ def test_an_active_run_tells_its_step_its_time_and_its_memory(
     assert found[f"natlab_run_step{labels}"] == 3
     assert found[f"natlab_run_step_seconds{labels}"] == 1.25
     assert found[f"natlab_run_peak_memory_bytes{labels}"] == 2 * 2**30
+    assert found[f"natlab_run_gpu_memory_bytes{labels}"] == 20 * 2**30
     api.finish(running)
     assert not [name for name in scraped(client) if running in name]
 

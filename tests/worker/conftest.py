@@ -18,11 +18,14 @@ from server.settings import Settings
 from tests.server.conftest import Api, app, redis_url, session_redis_url, settings  # noqa: F401  (fixtures)
 from tests.server.support import served
 from worker.client import ServerClient
+from worker.identity import Identity
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
 FAKE_TRAINER = (sys.executable, str(Path(__file__).with_name("fake_trainer.py")))
 FAKE_SPARE = (sys.executable, str(Path(__file__).with_name("fake_spare.py")))
+
+ME = Identity("w-1", home="", instance="")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -62,9 +65,9 @@ def leaving() -> threading.Event:
 def supervisor(worker_settings: WorkerSettings, leaving: threading.Event, api: Api) -> Iterator[Supervisor]:
     """A registered worker's supervisor, whose trainer is the fake one."""
     client = ServerClient(worker_settings.server_url)
-    client.register("w-1", "box", {})
+    client.register(ME, "box", {})
     with redis.Redis.from_url(worker_settings.redis_url) as connection:
-        yield Supervisor(worker_settings, client, connection, "w-1", leaving, FAKE_TRAINER)
+        yield Supervisor(worker_settings, client, connection, ME, leaving, FAKE_TRAINER)
     client.close()
 
 

@@ -50,7 +50,10 @@ def test_events_of_each_earlier_attempt_are_kept_under_its_number(tmp_path: Path
     (tmp_path / "events.jsonl").write_text("third\n")
     (fourth := take(tmp_path, 4)).let_go()
     assert third.earlier == [1] and fourth.earlier == [1, 3]
-    assert [fourth.events_of(number).read_text() for number in (1, 3)] == ["first\n", "third\n"]
+    assert {number: box.events.read_text() for number, box in fourth.left_behind.items()} == {
+        1: "first\n",
+        3: "third\n",
+    }
     assert not (tmp_path / "events.jsonl").exists()
 
 

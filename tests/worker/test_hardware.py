@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker import hardware
-from worker.identity import take_identity
 
 
 def test_report_names_the_processor_and_versions() -> None:
@@ -24,7 +23,3 @@ def test_gpus_are_read_from_the_drivers_own_list(tmp_path: Path) -> None:
 
 def test_no_driver_means_no_gpus(tmp_path: Path) -> None:
     assert hardware.gpus(str(tmp_path / "none")) == []
-
-
-def test_identities_differ_while_they_are_held(tmp_path: Path) -> None:
-    assert [take_identity(tmp_path, "my box/1") for _ in range(2)] == ["my-box-1-1", "my-box-1-2"]

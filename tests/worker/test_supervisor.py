@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +17,7 @@ from fastapi import FastAPI
 from server.settings import Settings
 from tests.server.conftest import Api
 from tests.server.support import metrics, wait_until
+from worker.identity import Identity
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -48,6 +51,10 @@ def folder(api: Api, settings: Settings) -> Path:
 def of_trainer(latest: dict[str, float | None]) -> dict[str, float | None]:
     """Without the use of the machine, which the worker samples when it gets to it."""
     return {key: value for key, value in latest.items() if not key.startswith("system/")}
+
+
+def of_machine(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: value for key, value in values.items() if key.startswith("system/")}
 
 
 def test_run_is_complete_when_it_is_called_finished(supervisor: Supervisor, api: Api, folder: Path) -> None:
@@ -253,10 +260,73 @@ def test_redis_that_forgets_gets_everything_again(
     ingestor.start()
     try:
         thread.join(15)
-        assert [event["seq"] for event in api.call("GET", f"/runs/{folder.name}/events")] == [1, 2, 3, 4, 5, 6, 7]
+        events = api.call("GET", f"/runs/{folder.name}/events")
+        assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6, 7]
         assert api.run(folder.name)["state"] == "succeeded"
+        sampled = {event["seq"]: of_machine(event["values"]) for event in events if event["type"] == "metrics"}
+        kept = [json.loads(line) for line in (folder / "usage.1.jsonl").read_text().splitlines()]
+        assert {seq: values for seq, values in sampled.items() if values} == {one["seq"]: one["values"] for one in kept}
+        assert kept or when == "at the end"  # its steps are short: they may all be over at the first sample
     finally:
         ingestor.stop()
+
+
+class Detour:
+    """A Redis that refuses what is sent, or loses it, for as long as it is told to."""
+
+    def __init__(self, there: redis.Redis, refuses: bool) -> None:
+        self._there = there
+        self._refuses = refuses
+        self.taken_up = threading.Event()
+        self.sent = 0
+
+    def xadd(self, *arguments: Any) -> Any:
+        self.sent += 1
+        if self.taken_up.is_set():
+            return self._there.xadd(*arguments)
+        if self._refuses:
+            raise redis.ConnectionError("it is away")
+        return b"0-0"
+
+
+def has_ended(folder: Path) -> bool:
+    events = folder / "events.jsonl"
+    return events.exists() and '"phase": "ended"' in events.read_text()
+
+
+def test_run_whose_last_events_redis_does_not_take_is_not_called_finished(
+    supervisor: Supervisor,
+    api: Api,
+    folder: Path,
+    worker_settings: WorkerSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.relay._RETRY_S", 0.2)
+    supervisor._settings = replace(worker_settings, stored_wait_s=0.3)
+    supervisor._redis = detour = Detour(supervisor._redis, refuses=True)  # type: ignore[assignment]
+    thread = in_thread(lambda: supervisor.run(folder.name))
+    wait_until(lambda: has_ended(folder))
+    sent = detour.sent
+    wait_until(lambda: detour.sent >= sent + 6)  # and that takes longer than a server that answers would be given
+    assert api.run(folder.name)["state"] == "running"
+    detour.taken_up.set()
+    thread.join(15)
+    assert api.run(folder.name)["state"] == "succeeded"
+    assert [event["seq"] for event in api.call("GET", f"/runs/{folder.name}/events")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_run_whose_last_events_the_server_never_stores_ends_all_the_same_and_says_so(
+    supervisor: Supervisor,
+    api: Api,
+    folder: Path,
+    worker_settings: WorkerSettings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    supervisor._settings = replace(worker_settings, stored_wait_s=0.5)
+    supervisor._redis = Detour(supervisor._redis, refuses=False)  # type: ignore[assignment]
+    supervisor.run(folder.name)
+    assert api.run(folder.name)["state"] == "succeeded"
+    assert "the server lacks 7 of its events" in caplog.text
 
 
 def test_secrets_do_not_reach_the_trainer(
@@ -293,18 +363,25 @@ def test_run_that_was_lost_goes_on_and_what_was_never_sent_is_sent(
     assert series["y"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
 
 
-def test_folder_that_somebody_else_holds_gives_the_run_back(
-    worker_settings: WorkerSettings, supervisor: Supervisor, api: Api, folder: Path
+def test_folder_that_somebody_else_holds_gives_the_run_back_and_costs_it_nothing(
+    worker_settings: WorkerSettings,
+    supervisor: Supervisor,
+    api: Api,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from worker.client import Claimed
     from worker.folder import RunFolder
 
     supervisor._settings = replace(worker_settings, folder_wait_s=0.2)
+    monkeypatch.setattr("server.life.REST_S", 0.0)
     held = RunFolder(folder, Claimed(folder.name, 1, 0, {}), 0)
-    supervisor.run(folder.name)
+    for attempt in range(1, 6):  # more often than it may be restarted
+        supervisor.run(folder.name)
+        run = api.run(folder.name)
+        assert (run["state"], run["attempt"]) == ("queued", attempt)
+        assert (run["reason"], run["restarts"]) == ("folder_taken", 0)
     held.let_go()
-    run = api.run(folder.name)
-    assert (run["state"], run["reason"], run["restarts"]) == ("queued", "folder_taken", 1)
     supervisor.run(folder.name)
     assert api.run(folder.name)["state"] == "succeeded"
 
@@ -326,10 +403,10 @@ def test_training_goes_on_while_the_server_is_away(
     monkeypatch.setenv("FAKE_STEP_S", "0.1")
     heartbeat, away_until = ServerClient.heartbeat, time.monotonic() + 0.6
 
-    def sometimes(client: ServerClient, run_id: str, attempt: int, step: int) -> object:
+    def sometimes(client: ServerClient, me: Identity, run_id: str, attempt: int, step: int) -> object:
         if time.monotonic() < away_until:
             raise ServerAwayError("away")
-        return heartbeat(client, run_id, attempt, step)
+        return heartbeat(client, me, run_id, attempt, step)
 
     monkeypatch.setattr(ServerClient, "heartbeat", sometimes)
     supervisor.run(folder.name)

@@ -17,10 +17,16 @@ from tests.server.support import evaluation, metrics, wait_until
 from worker.relay import STREAM, EventRelay
 from worker.tail import EventTail
 from worker.usage import Meter, Usage
+from worker.usage_log import UsageLog
 
 
-def usage_of(*samples: tuple[float, Mapping[str, float]]) -> Usage:
-    usage = Usage(dict)
+@pytest.fixture
+def kept(tmp_path: Path) -> UsageLog:
+    return UsageLog(tmp_path / "usage.1.jsonl")
+
+
+def usage_of(kept: UsageLog, *samples: tuple[float, Mapping[str, float]]) -> Usage:
+    usage = Usage(dict, kept)
     usage._waiting.extend(samples)
     return usage
 
@@ -30,8 +36,9 @@ def values(event: object) -> Mapping[str, float | None]:
     return event.values
 
 
-def test_each_step_gets_the_samples_taken_since_the_step_before() -> None:
+def test_each_step_gets_the_samples_taken_since_the_step_before(kept: UsageLog) -> None:
     usage = usage_of(
+        kept,
         (1000.5, {"system/cpu_cores": 1.0, "system/memory_gib": 3.0}),
         (1001.0, {"system/cpu_cores": 2.0, "system/memory_gib": 2.0}),
         (1001.5, {"system/cpu_cores": 5.0}),
@@ -46,24 +53,35 @@ def test_each_step_gets_the_samples_taken_since_the_step_before() -> None:
     assert values(third) == {"reward": 0.7}  # nothing was sampled in it
 
 
-def test_what_is_sent_again_goes_without_and_loses_nothing_of_later_steps() -> None:
-    usage = usage_of((1000.0, {"system/cpu_cores": 1.0}), (1001.5, {"system/cpu_cores": 3.0}))
-    (first,) = usage.told([metrics(1, 1, reward=0.5)])
-    assert values(first)["system/cpu_cores"] == 1.0
-    again, second = usage.told([metrics(1, 1, reward=0.5), metrics(2, 2, reward=0.6)])
-    assert values(again) == {"reward": 0.5} and values(second)["system/cpu_cores"] == 3.0
+def test_what_is_sent_again_goes_with_the_same_samples_whoever_sends_it(kept: UsageLog, tmp_path: Path) -> None:
+    usage = usage_of(kept, (1000.0, {"system/cpu_cores": 1.0}), (1001.5, {"system/cpu_cores": 3.0}))
+    steps = [metrics(1, 1, reward=0.5), metrics(2, 2, reward=0.6), metrics(3, 3, reward=0.7)]
+    (first,) = usage.told(steps[:1])
+    assert values(first) == {"reward": 0.5, "system/cpu_cores": 1.0}
+    again, second, third = usage.told(steps)
+    assert again == first and values(second)["system/cpu_cores"] == 3.0 and third == steps[2]
+    assert usage.told(steps) == [first, second, third]
+    with (tmp_path / "usage.1.jsonl").open("a") as file:
+        file.write('{"seq": 3, "val')  # its worker was killed
+    assert UsageLog(tmp_path / "usage.1.jsonl").told(steps) == [first, second, third]  # as a later attempt sends it
 
 
-def test_sampling_goes_on_in_the_background_until_the_trainer_is_gone() -> None:
+def test_samples_that_the_disk_does_not_take_are_sent_once(tmp_path: Path) -> None:
+    usage = usage_of(UsageLog(tmp_path / "gone" / "usage.1.jsonl"), (1000.0, {"system/cpu_cores": 1.0}))
+    (first,), (again,) = (usage.told([metrics(1, 1, reward=0.5)]) for _ in range(2))
+    assert values(first) == {"reward": 0.5, "system/cpu_cores": 1.0} and values(again) == {"reward": 0.5}
+
+
+def test_sampling_goes_on_in_the_background_until_the_trainer_is_gone(kept: UsageLog) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with Usage(Meter(sleeper.pid), every_s=0.02) as usage:
+    with Usage(Meter(sleeper.pid), kept, every_s=0.02) as usage:
         wait_until(lambda: len(usage._waiting) >= 3)
         sleeper.communicate(b"\n")
         wait_until(lambda: not usage._thread.is_alive())
 
 
-def test_sampling_ends_with_its_run() -> None:
-    with Usage(Meter(os.getpid()), every_s=0.02) as usage:
+def test_sampling_ends_with_its_run(kept: UsageLog) -> None:
+    with Usage(Meter(os.getpid()), kept, every_s=0.02) as usage:
         wait_until(lambda: len(usage._waiting) >= 2)
     wait_until(lambda: not usage._thread.is_alive())
 
@@ -110,10 +128,10 @@ def test_a_driver_that_fails_is_not_asked_again(tmp_path: Path) -> None:
     assert "system/gpu" not in meter() and not (tmp_path / "asked").exists()
 
 
-def test_the_relay_sends_what_was_sampled(tmp_path: Path, redis_url: str) -> None:
+def test_the_relay_sends_what_was_sampled(tmp_path: Path, redis_url: str, kept: UsageLog) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(metrics(1, 1, reward=0.1).model_dump_json() + "\n")
-    usage = usage_of((1000.0, {"system/host_cpu": 0.25}))
+    usage = usage_of(kept, (1000.0, {"system/host_cpu": 0.25}))
     with redis.Redis.from_url(redis_url, decode_responses=True) as connection:
         EventRelay(EventTail(path), connection, "run-a", 1, told=usage.told).pump()
         ((_, fields),) = connection.xrange(STREAM)  # type: ignore[misc]
