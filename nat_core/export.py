@@ -143,8 +143,15 @@ def _merged(checkpoint: Path) -> Any:
 
 
 def _bring_to_disk(folder: Path) -> int:
-    """Fsync every file and the folder; the size of all in bytes."""
+    """Fsync every file and the folder; the size of all in bytes. Weights are as readable as other files.
+
+    safetensors lets the owner alone read what it writes; who serves the model is often somebody else.
+    """
     files = [file for file in folder.rglob("*") if file.is_file()]
+    masked = os.umask(0)
+    os.umask(masked)
+    for file in files:
+        file.chmod(0o666 & ~masked)
     for path in (*files, folder):
         fsync(path)
     return sum(file.stat().st_size for file in files)

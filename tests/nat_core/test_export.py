@@ -65,6 +65,8 @@ def test_a_plain_folder_has_the_trained_policy_s_numbers(kind: str, tmp_path: Pa
     tokenizer = AutoTokenizer.from_pretrained(done.folder)
     assert tokenizer.encode("7a+5:") == policy.tokenizer.encode("7a+5:")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["model"]  # nothing half-written beside it
+    (tmp_path / "plain").touch()
+    assert {file.stat().st_mode for file in Path(done.folder).iterdir()} == {(tmp_path / "plain").stat().st_mode}
 
 
 def test_adapters_may_stay_what_they_are(tmp_path: Path) -> None:
