@@ -28,7 +28,7 @@ from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import Scorer
 from nat_core.rollout.completion import Completion
-from nat_core.rollout.hf import generate, waits_for_the_longest
+from nat_core.rollout.engine import open_engine
 from nat_core.saving import Saver
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
@@ -122,6 +122,7 @@ class Trainer:
         with self.interrupt.step(self.generator, self.law_state):
             started = time.monotonic()
             rollout = self.roll_out(step)
+            self.engine.rest()
             sampled = time.monotonic()
             probed = self._probe(rollout, step)
             ready = time.monotonic()
@@ -152,6 +153,8 @@ class Trainer:
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
         self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))
         self.law_state = GradientMass()
+        self.engine = open_engine(spec, self.policy, self.run_dir, self.interrupt.check, self._note)
+        self._closing.callback(self.engine.close)
 
     def _restore(self) -> int:
         """Go on where the folder's newest checkpoint leaves off, where that is asked for. Returns the steps done."""
@@ -167,20 +170,17 @@ class Trainer:
         spec, start = self.spec, self.reporter.step
         self.reporter.emit(StateEvent, phase="started", hardware=hardware.describe(self.policy.device))
         parameters = sum(parameter.numel() for parameter in self.policy.model.parameters())
-        self.reporter.emit(
-            LogEvent,
-            message=f"{spec.model.path}: {parameters:,} parameters in {spec.model.dtype} on {self.policy.device}, "
-            f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
+        self._note(
+            f"{spec.model.path}: {parameters:,} parameters in {spec.model.dtype} on {self.policy.device}, "
+            f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps"
         )
-        self.reporter.emit(LogEvent, message=f"micro-batches: {self._layout()}")
-        waits = waits_for_the_longest(self.policy)
-        how = f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
-        self.reporter.emit(LogEvent, message=f"rollouts: {how}")
+        self._note(f"micro-batches: {self._layout()}")
+        self._note(f"rollouts: {self.engine.description}")
         for source in (self.source, *self.evaluator.sources):
             for note in source.notes:
                 self._warn(note)
         if start:
-            self.reporter.emit(LogEvent, message=f"went on from the checkpoint of step {start}")
+            self._note(f"went on from the checkpoint of step {start}")
 
     def _layout(self) -> str:
         why = self.policy.unpackable
@@ -196,13 +196,11 @@ class Trainer:
         spec = self.spec.rollout
         examples = self.source.training_batch(self.spec.seed, step, spec.num_prompts)
         prompts = [self._encode(example) for example in examples]
-        groups = generate(
-            self.policy,
+        groups = self.engine.generate(
             prompts,
             num_samples=spec.num_generations,
             max_completion_length=spec.max_completion_length,
             temperature=spec.temperature,
-            max_batch_size=spec.max_batch_size,
             seed=stream_seed(self.spec.seed, "rollout", step),
         )
         scores = torch.tensor(
@@ -300,9 +298,12 @@ class Trainer:
     def _evaluate(self) -> None:
         self.evaluation_due = True
         started = time.monotonic()
-        own, named = self.evaluator.evaluate(self.policy, stream_seed(self.spec.seed, "evaluation"))
+        own, named = self.evaluator.evaluate(self.policy, self.engine, stream_seed(self.spec.seed, "evaluation"))
         self.reporter.emit(EvaluationEvent, **own.model_dump(), sets=named, seconds=time.monotonic() - started)
         self.evaluation_due = False
+
+    def _note(self, message: str) -> None:
+        self.reporter.emit(LogEvent, message=message)
 
     def _warn(self, message: str) -> None:
         self.reporter.emit(LogEvent, level="warning", message=message)
