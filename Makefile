@@ -6,7 +6,7 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow check format guard docs docs-pages demo-model screenshots clean
+.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow test-vllm check format guard docs docs-pages demo-model screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -35,6 +35,10 @@ test-fast: setup-dev ## run the tests that start no stack, browser or training
 test-slow: setup-tests ## run the others: whole stack, faults, browser, training
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-vllm: ## run the tests of vLLM rollouts, with a real engine on the CPU, in .venv-vllm
+	@scripts/setup.sh --vllm
+	@.venv-vllm/bin/python -m pytest tests/vllm $(ARGS)
+
 check: setup-dev ## format, lint, types, import contracts and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -62,4 +66,4 @@ screenshots: setup-tests ## take the documentation's pictures from a finished ex
 	@$(BIN)/python scripts/screenshots.py $(ARGS)
 
 clean: ## remove .venv, caches and build outputs; keeps .natlab, where the runs are
-	rm -rf .venv .venv-docs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info
+	rm -rf .venv .venv-docs .venv-vllm .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist *.egg-info

@@ -18,7 +18,7 @@ from pathlib import Path
 from nat_core.errors import SpecError
 from nat_core.lifeline import die_with_parent, die_with_stdin
 from nat_core.loading import load
-from nat_core.preflight import check_run
+from nat_core.preflight import check_engine, check_run
 from nat_core.reward.custom import ALLOWED
 from nat_core.spec import RunSpec, load_document, parse_run_spec, set_field
 
@@ -85,6 +85,7 @@ def _read(path: Path, assignments: list[str]) -> RunSpec:
         set_field(document, assignment)
     spec = parse_run_spec(document, f"spec {path}")
     check_run(spec)
+    check_engine(spec.rollout)
     return spec
 
 

@@ -5,6 +5,7 @@ NatlabError                code, HTTP-like status
 │   ├── DataError          a data file or row is wrong: file and line                   (data, 422)
 │   └── ModelError         a model cannot be found or loaded                            (model, 422)
 ├── StepMemoryError        an update step does not fit into memory                  (oom)
+├── RolloutError           the rollout engine failed, or samples from other weights (rollout)
 ├── RewardError            a reward function raised on a sample                         (reward)
 ├── NonFiniteLossError     the loss or the gradient norm was NaN or infinite            (nan_loss)
 ├── CheckpointError        a checkpoint is missing, torn or damaged                     (checkpoint)
@@ -72,6 +73,12 @@ class StepMemoryError(NatlabError):
     """An update step does not fit, and neither does half of one."""
 
     code = "oom"
+
+
+class RolloutError(NatlabError):
+    """The engine that samples completions failed, or does not sample from the policy that is trained."""
+
+    code = "rollout"
 
 
 class RewardError(NatlabError):

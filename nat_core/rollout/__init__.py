@@ -1,1 +1,1 @@
-"""Sampling groups of completions. One engine a file."""
+"""Sampling groups of completions. `engine.py` says what an engine does and opens the one of a spec."""

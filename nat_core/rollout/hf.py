@@ -73,3 +73,42 @@ def _sampling_mode(policy: Policy) -> Iterator[None]:
         if was_training:
             policy.model.train()
             switch_dropout_off(policy.model)
+
+
+class HfEngine:
+    """The trainer's own model as rollout engine: it has the newest weights, and holds nothing of its own."""
+
+    def __init__(self, policy: Policy, max_batch_size: int) -> None:
+        self._policy, self._max_batch_size = policy, max_batch_size
+
+    @property
+    def description(self) -> str:
+        """How completions are sampled, for the log."""
+        waits = waits_for_the_longest(self._policy)
+        return f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
+
+    def generate(
+        self,
+        prompts: list[list[int]],
+        *,
+        num_samples: int,
+        max_completion_length: int,
+        temperature: float | None,
+        seed: int,
+    ) -> list[list[Completion]]:
+        """Complete each prompt `num_samples` times."""
+        return generate(
+            self._policy,
+            prompts,
+            num_samples=num_samples,
+            max_completion_length=max_completion_length,
+            temperature=temperature,
+            max_batch_size=self._max_batch_size,
+            seed=seed,
+        )
+
+    def rest(self) -> None:
+        """Nothing to give back."""
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -14,7 +14,7 @@ from nat_core.evaluate import score_groups
 from nat_core.model import Policy
 from nat_core.reward import Scorer
 from nat_core.rollout.completion import Completion
-from nat_core.rollout.hf import generate
+from nat_core.rollout.engine import Engine
 from nat_core.spec import RunSpec
 
 
@@ -28,7 +28,9 @@ class Rollout:
     batch: CompletionBatch
 
 
-def roll_out(spec: RunSpec, policy: Policy, scorer: Scorer, examples: list[Example], seed: int) -> Rollout:
+def roll_out(
+    spec: RunSpec, policy: Policy, engine: Engine, scorer: Scorer, examples: list[Example], seed: int
+) -> Rollout:
     """Sample and score a group of completions for each example.
 
     Raises:
@@ -36,13 +38,11 @@ def roll_out(spec: RunSpec, policy: Policy, scorer: Scorer, examples: list[Examp
     """
     prompts = [_encode(spec, policy, example) for example in examples]
     size, longest = spec.rollout.num_generations, spec.rollout.max_completion_length
-    groups = generate(
-        policy,
+    groups = engine.generate(
         prompts,
         num_samples=size,
         max_completion_length=longest,
         temperature=spec.rollout.temperature,
-        max_batch_size=spec.rollout.max_batch_size,
         seed=seed,
     )
     scores = torch.tensor(

@@ -19,7 +19,9 @@ from nat_core.spec.section import Section
 class RolloutSpec(Section):
     """How completions are sampled."""
 
-    engine: Literal["hf"] = Field("hf", description="`hf`: the trainer's own model, in its process.")
+    engine: Literal["hf", "vllm"] = Field(
+        "hf", description="`hf`: the trainer's own model, in its process. `vllm`: a vLLM engine, as `vllm_mode` says."
+    )
     num_prompts: int = Field(16, ge=1, le=4096, description="Prompts in one rollout batch.")
     num_generations: int = Field(8, ge=2, le=1024, description="Completions per prompt: the group size G.")
     max_completion_length: int = Field(256, ge=1, le=131_072, description="Longest completion, in tokens.")
@@ -32,6 +34,47 @@ class RolloutSpec(Section):
     )
     temperature: float = Field(1.0, gt=0, le=10, description="Sampling temperature; log-probabilities use it too.")
     max_batch_size: int = Field(256, ge=1, le=65_536, description="Completions sampled together in one call.")
+    vllm_mode: Literal["colocate", "server"] = Field(
+        "colocate",
+        description="`colocate`: vLLM in the trainer's process, on its GPU. `server`: a `vllm serve` elsewhere, which "
+        "gets the weights before it samples.",
+    )
+    vllm_gpu_memory_utilization: float = Field(
+        0.3, gt=0, lt=1, description="Share of the GPU's memory that a colocated vLLM fills while it samples."
+    )
+    vllm_enable_sleep_mode: bool = Field(
+        True, description="On a GPU: a colocated vLLM gives its memory back while the weights are updated."
+    )
+    vllm_server_base_url: str | None = Field(
+        None,
+        max_length=500,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="Address of the `vllm serve`, as in `http://gpu-box:8000`; the worker's operator has to allow it.",
+    )
+    vllm_server_timeout: float = Field(
+        600.0, gt=0, le=86_400, description="Seconds that one request to the `vllm serve` may take."
+    )
+    vllm_weight_sync: Literal["nccl", "disk"] = Field(
+        "nccl",
+        description="How a `vllm serve` gets weights: `nccl` from GPU to GPU, `disk` through the run's folder, which "
+        "it must see under the same path.",
+    )
+
+    @model_validator(mode="after")
+    def _a_server_has_an_address(self) -> RolloutSpec:
+        if self.engine != "vllm":
+            return self
+        if self.vllm_mode == "server" and self.vllm_server_base_url is None:
+            raise ValueError(
+                "rollout.vllm_mode is server, but rollout.vllm_server_base_url is missing; give its address, or use "
+                "colocate"
+            )
+        if self.vllm_mode == "colocate" and self.vllm_server_base_url is not None:
+            raise ValueError(
+                "rollout.vllm_server_base_url is set, but rollout.vllm_mode is colocate; set it to server, or remove "
+                "the address"
+            )
+        return self
 
 
 # --- optimizer, evaluation, checkpoints, resources ------------------------------------------------

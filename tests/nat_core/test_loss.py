@@ -200,6 +200,18 @@ def test_rollout_correction_multiplies_the_policy_term_and_not_the_kl() -> None:
     assert float(sequence.loss) == pytest.approx((-2 * 2 * 3 + 1 * 3 * 2) / 5)
 
 
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_rollout_correction_changes_nothing_where_engine_and_trainer_agree(level: str) -> None:
+    source = torch.Generator().manual_seed(1)
+    new, old = (-torch.rand(2, 3, generator=source, dtype=torch.float64) for _ in range(2))
+    new.requires_grad_()
+    found = []
+    for objective in (ObjectiveSpec(), ObjectiveSpec.model_validate({"rollout_is": level, "rollout_is_cap": 1.0})):
+        loss = policy_loss(objective, new, old, ADVANTAGES, LENGTHS, full(), rollout_logprobs=old.clone()).loss
+        found.append((loss, *torch.autograd.grad(loss, new)))
+    assert all(plain.equal(corrected) for plain, corrected in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize(
     ("objective", "missing"),
     [
