@@ -94,11 +94,10 @@ OF_RUNS = {
         "Nothing, as long as another worker fits it. `NATLAB_SHUTDOWN_GRACE_S` is the time it has for its checkpoint.",
     ),
     "folder_taken": Remedy(
-        "Another trainer still holds the run's folder, on another machine or in another container. "
-        "Two trainers never "
-        "write one folder.",
-        "End the other one there, or wait: where its lease is over, its own worker ends it as soon as it reaches the "
-        "server. See [a second box](second-box.md).",
+        "Another trainer still holds the run's folder, on another machine or in another container. Two trainers "
+        "never write one folder. The run was given back, which costs no restart, and rests before it is tried again.",
+        "End the other one there, or wait: where its lease is over, its own worker ends it as soon as it reaches "
+        "the server. See [a second box](second-box.md).",
     ),
 }
 
@@ -138,6 +137,10 @@ OF_APIS = {
     "illegal_transition": Remedy(
         "The run's state does not take that action: a finished run cannot be paused, a running one not resumed.",
         "A run's `actions` says what it takes now.",
+    ),
+    "worker_taken": Remedy(
+        "A worker registered under the name of one with another `NATLAB_HOME` that is alive.",
+        "Nothing: natlab's worker takes another name by itself. Your own: register by another one.",
     ),
     "not_finished": Remedy(
         "It is still queued or running, and this needs an end: deleting, or a comparison's last word.",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import Block, blocks, worked_examples
+from tests.docs.pages import Block, blocks, read, worked_examples
 from tests.e2e.support import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -63,6 +63,12 @@ def run(changed: Path, *argv: str) -> str:
     done = subprocess.run(argv, cwd=changed, env=environment, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("block", [block for block in EXAMPLES if block.mark in DONE], ids=str)
+def test_what_is_done_with_a_block_is_said_to_the_reader_too(block: Block) -> None:
+    lines = read(block.page).splitlines()
+    assert f"`{block.about}`" in lines[block.line - 5]  # the comment, an empty line, and what a reader sees
 
 
 def test_each_page_has_a_test_and_all_of_them_pass(changed: Path) -> None:
