@@ -98,6 +98,62 @@ def test_messages_in_the_form_are_reachable_and_named(site: Site, page: Page) ->
     assert violations(page) == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_kinds_and_rows_of_the_form_have_no_serious_violation(site: Site, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).not_to_be_empty()
+    page.get_by_label("Kind of data").select_option("huggingface")
+    page.get_by_label("Kind of reward").select_option("sum")
+    page.get_by_role("button", name="Add a part").click()
+    page.get_by_role("button", name="Add a set").click()
+    page.locator('[data-list="/base/evaluation/sets"]').get_by_label("Reward", exact=True).select_option("sum")
+    expect(page.locator("[data-item]")).to_have_count(4)  # two parts, one set, and the part of its reward
+    page.get_by_test_id("launch-submit").click()
+    expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+REACHED = """() => {
+  const controls = "a[href], button, input, select, textarea, summary, [tabindex='0']";
+  const wanted = [...document.querySelectorAll(controls)].filter(
+    control => control.checkVisibility() && !control.disabled && control.tabIndex >= 0
+      && (control.type !== "radio" || control.checked) && !control.closest("[inert]"));
+  window.wanted = new Set(wanted);
+  document.addEventListener("focusin", ({ target }) => window.wanted.delete(target));
+  return wanted.length;
+}"""
+LEFT = "[...window.wanted].filter(control => control.checkVisibility()).map(control => control.outerHTML.slice(0, 120))"
+
+
+def test_every_control_is_reached_by_the_tab_key(site: Site, page: Page) -> None:
+    run = site.finished.runs[1].id
+    missed: dict[str, list[str]] = {}
+    for path in (
+        "/experiments",
+        f"/experiments/{site.finished.id}",
+        "/experiments/new",
+        f"/runs/{run}",
+        f"/runs/{run}/tokens",
+        "/workers",
+    ):
+        page.goto(site.url + path)
+        for details in page.locator("main details").all():
+            details.evaluate("element => { element.open = true; }")
+        if path.endswith("new"):
+            page.get_by_role("button", name="Add a set").click()
+            expect(page.get_by_label("Name", exact=True)).to_be_focused()
+            page.locator("body").evaluate("() => document.activeElement.blur()")
+        # Charts that come into view bring controls of their own, or turn out empty and take theirs away.
+        for _ in range(2 * page.evaluate(REACHED)):
+            page.keyboard.press("Tab")
+            if not (left := page.evaluate(LEFT)):
+                break
+        missed[path] = left
+    assert not any(missed.values()), missed
+
+
 def test_nothing_moves_where_motion_is_not_liked(site: Site, page: Page) -> None:
     page.emulate_media(reduced_motion="reduce")
     page.goto(f"{site.url}/experiments/{site.finished.id}")

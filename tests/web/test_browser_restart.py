@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from server.ingest import Batch, store_batches
 from server.life import RunLife
@@ -67,3 +67,39 @@ def test_a_stream_that_was_refused_is_asked_for_again(site: Site, page: Page) ->
     expect(page.locator("#live")).to_have_text("reconnecting")
     expect(page.locator("#live")).to_have_text("live")
     assert len(refused) == 1
+
+
+HIDE = """away => {
+  Object.defineProperty(document, "hidden", { get: () => away, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_hidden_page_rests_and_catches_up_when_it_is_looked_at(site: Site, browser: Browser, page: Page) -> None:
+    run = launch(site.store, small_spec("Looked away", steps=60)).runs[0]
+    site.store.register_worker("box", "box", HARDWARE)
+    attempt = RunLife(site.store).claim(run.id, "box").attempt
+    events = list(run_events(run, "full", 30))
+    store_batches(site.store, [Batch(run.id, attempt, [event for event in events if event.step <= 10])])
+    page.goto(f"{site.url}/runs/{run.id}")
+    chart = page.get_by_test_id("chart-reward")
+    expect(chart).to_have_attribute("data-points", "10")
+    expect(page.locator("#live")).to_have_text("live")
+    page.wait_for_load_state("networkidle")
+    page.evaluate(HIDE, True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    # Another reader sees what comes; this page asks for nothing.
+    other = browser.new_page()
+    other.goto(f"{site.url}/runs/{run.id}")
+    expect(other.locator("#live")).to_have_text("live")
+    store_batches(site.store, [Batch(run.id, attempt, [event for event in events if event.step > 10])])
+    expect(other.get_by_test_id("chart-reward")).to_have_attribute("data-points", "30")
+    other.close()
+    assert asked == []
+    expect(chart).to_have_attribute("data-points", "10")
+
+    page.evaluate(HIDE, False)
+    expect(chart).to_have_attribute("data-points", "30")
+    expect(page.locator("#live")).to_have_text("live")

@@ -25,6 +25,7 @@ export function refresh() {
 export function startState() {
   // Live parts are always those of the address as it stands, not as it stood when the page came.
   document.body.addEventListener("htmx:configRequest", (event) => {
+    if (document.hidden) event.preventDefault(); // nobody looks; when somebody does, all is fetched at once
     event.detail.path = location.pathname + location.search;
   });
   document.addEventListener("click", (event) => {
