@@ -318,9 +318,11 @@ def workers() -> Exchange[list[WorkerRecord]]:
     return ask(list[WorkerRecord], Request("GET", "/api/v1/workers"))
 
 
-def gc(archived_days: float | None = None, dry_run: bool = False) -> Exchange[dict[str, Any]]:
+def gc(
+    archived_days: float | None = None, dry_run: bool = False, checkpoints_days: float | None = None
+) -> Exchange[dict[str, Any]]:
     """Have the server give disk space back; what went, or would go (see `SweepReport` in the API's document)."""
-    body = {"archived_days": archived_days, "dry_run": dry_run}
+    body = {"archived_days": archived_days, "checkpoints_days": checkpoints_days, "dry_run": dry_run}
     return ask(dict[str, Any], Request("POST", "/api/v1/gc", json=body, timeout_s=600.0))
 
 

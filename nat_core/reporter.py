@@ -45,6 +45,17 @@ class Reporter:
             self._sink(event)  # type: ignore[arg-type]
         return event
 
+    def sync(self) -> None:
+        """Bring what was reported to disk: a checkpoint that outlives a power cut needs the steps before it.
+
+        Raises:
+            DiskError: the disk does not take it.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise DiskError(f"{self._path} cannot be written ({error.strerror}); free some disk space") from None
+
     def touch(self) -> None:
         """Show that there is progress, once a second at most: whoever watches the file's time sees it."""
         now = time.monotonic()

@@ -74,6 +74,7 @@ class Saver:
         now = Restored(self._reporter.step, evaluation_due)
         if now == self._saved:
             return
+        self._reporter.sync()
         saved = save_checkpoint(
             self._run_dir / "checkpoints",
             *self._parts,

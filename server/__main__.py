@@ -108,6 +108,7 @@ def own_home(settings: Settings) -> None:
     """Make the data folder and keep it for this process: SQLite wants one writer."""
     try:
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.runs.mkdir(mode=0o700, exist_ok=True)  # the home may be older, and open to all
         lock = os.open(settings.home / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the process ends
     except BlockingIOError:

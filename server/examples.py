@@ -306,8 +306,14 @@ def examples() -> dict[str, Example]:
         ),
         "GET /api/v1/stream": Example(stream, media_type="text/event-stream"),
         "POST /api/v1/gc": Example(
-            {"experiments": [], "folders": ["run-6dk2kz9w1m"], "folder_bytes": 19_824_640, "database_bytes": 4_096_000},
-            {"archived_days": 30, "dry_run": True},
+            {
+                "experiments": [],
+                "checkpoints": ["run-6dk2kb04fx"],
+                "folders": ["run-6dk2kz9w1m"],
+                "folder_bytes": 19_824_640,
+                "database_bytes": 4_096_000,
+            },
+            {"archived_days": 30, "checkpoints_days": 90, "dry_run": True},
         ),
         "GET /healthz": Example({"status": "ok", "version": __version__}),
         "GET /readyz": Example({"status": "ready", "version": __version__}),

@@ -8,47 +8,62 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from sqlmodel import col, select
 
+from nat_core.records import RunState
 from server import folders
 from server.store import Store, delete_experiment_row
 from server.tables import ExperimentRow, RunRow, utc_now
 
 log = logging.getLogger(__name__)
 
+_FINAL = [state for state in RunState if state.is_final]
+
 
 @dataclass(frozen=True)
 class Swept:
-    """What went, or would go."""
+    """What went, or would go. `checkpoints` are of the runs that are named."""
 
     experiments: list[str]
+    checkpoints: list[str]
     folders: list[str]
     folder_bytes: int
     database_bytes: int
 
 
-def sweep(store: Store, archived_days: float | None = None, dry_run: bool = False) -> Swept:
+def sweep(
+    store: Store, archived_days: float | None = None, checkpoints_days: float | None = None, dry_run: bool = False
+) -> Swept:
     """Remove what is left of deleted runs and give the database's free pages back to the disk.
 
     Args:
         archived_days: remove, too, archived experiments whose last run ended longer ago than this.
+        checkpoints_days: remove, too, the checkpoints of runs that ended longer ago than this, the last one included.
         dry_run: only say what would go.
     """
     old = _old_archives(store, archived_days)
     gone = [] if dry_run else [experiment_id for experiment_id in old if _delete(store, experiment_id)]
     left = _left_folders(store.settings.runs, store)
-    size = sum(_bytes_in(folder) for folder in left)
+    worn = _old_checkpoints(store, checkpoints_days)
+    size = sum(_bytes_in(folder) for folder in [*left, *worn])
+    runs, names = [folder.parent.name for folder in worn], [folder.name for folder in left]
     if dry_run:
-        return Swept(old, [folder.name for folder in left], size, store.db.free_bytes())
+        return Swept(old, runs, names, size, store.db.free_bytes())
     for folder in left:
         folders.remove_run_folder(store.settings.runs, folder.name)
+    for folder in worn:
+        shutil.rmtree(folder)
     freed = store.db.give_back()
-    log.info("gc: %d archives, %d folders, %d bytes of database", len(gone), len(left), freed)
-    return Swept(gone, [folder.name for folder in left], size, freed)
+    log.info(
+        "gc: %d archives, %d folders, checkpoints of %d runs, %d bytes of database",
+        *(len(gone), len(left), len(worn), freed),
+    )
+    return Swept(gone, runs, names, size, freed)
 
 
 def _old_archives(store: Store, days: float | None) -> list[str]:
@@ -78,6 +93,19 @@ def _left_folders(runs: Path, store: Store) -> list[Path]:
     with store.db.read() as session:
         known = set(session.exec(select(RunRow.id)))
     return [folder for folder in found if folders.is_run_id(folder.name) and folder.name not in known]
+
+
+def _old_checkpoints(store: Store, days: float | None) -> list[Path]:
+    """Of runs that ended long ago: such a run does not go on, so that nobody writes there. Links are left alone."""
+    if days is None:
+        return []
+    limit = utc_now() - timedelta(days=days)
+    with store.db.read() as session:
+        ended = select(RunRow.id).where(col(RunRow.state).in_(_FINAL), col(RunRow.finished_at) <= limit)
+        runs = session.exec(ended).all()
+    found = [folders.run_folder(store.settings.runs, run_id) for run_id in sorted(runs)]
+    within = [folder / "checkpoints" for folder in found if not folder.is_symlink()]
+    return [folder for folder in within if folder.is_dir() and not folder.is_symlink()]
 
 
 def _bytes_in(folder: Path) -> int:

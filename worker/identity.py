@@ -38,7 +38,8 @@ def take_identity(home: Path, hostname: str) -> Identity:
     """
     stem = re.sub(r"[^A-Za-z0-9.-]", "-", hostname)[:100] or "worker"
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / "runs").mkdir(mode=0o700, exist_ok=True)  # the home may be older, and open to all
         for number in range(1, 1000):
             lock = os.open(home / f"worker-{stem}-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:

@@ -52,19 +52,24 @@ def gc(
     archived_days: Annotated[
         float | None, typer.Option(min=0, help="Remove archived experiments that ended so many days ago, too.")
     ] = None,
+    checkpoints_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Remove all checkpoints of runs that ended so many days ago, the weights with them."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give disk space back. Folders of deleted runs, and the database's free pages."""
     with connect() as lab, err.status("Looking for what nobody needs …"):
-        swept = lab.gc(archived_days, dry_run)
+        swept = lab.gc(archived_days, dry_run, checkpoints_days)
     if as_json:
         print_json({**swept, "dry_run": dry_run})
         return
     went = "would go" if dry_run else "went"
     say(
-        f"{len(swept['experiments'])} archived experiments and {len(swept['folders'])} folders of deleted runs {went}: "
-        f"{mib(swept['folder_bytes'])} of folders, {mib(swept['database_bytes'])} of database."
+        f"{len(swept['experiments'])} archived experiments, {len(swept['folders'])} folders of deleted runs and the "
+        f"checkpoints of {len(swept['checkpoints'])} runs {went}: {mib(swept['folder_bytes'])} of folders, "
+        f"{mib(swept['database_bytes'])} of database."
     )
 
 

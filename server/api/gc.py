@@ -21,6 +21,10 @@ class Sweep(Body):
     archived_days: Annotated[
         float | None, Field(ge=0, le=36500, description="Remove archived experiments that ended so many days ago, too.")
     ] = None
+    checkpoints_days: Annotated[
+        float | None,
+        Field(ge=0, le=36500, description="Remove all checkpoints of runs that ended so many days ago, too."),
+    ] = None
     dry_run: bool = Field(False, description="Only say what would go.")
 
 
@@ -28,18 +32,13 @@ class SweepReport(Body):
     """What went, or would go."""
 
     experiments: list[str]
+    checkpoints: list[str] = Field(description="Runs whose checkpoints went.")
     folders: list[str] = Field(description="Folders of runs that were deleted.")
-    folder_bytes: int
+    folder_bytes: int = Field(description="What those folders and checkpoints held.")
     database_bytes: int = Field(description="What the database's file lost in size, or would lose.")
 
 
 @router.post("")
 def sweep(options: Sweep, store: StoreDep) -> SweepReport:
     """Remove what is left of deleted runs, and give the database's free pages back to the disk."""
-    swept = gc.sweep(store, options.archived_days, options.dry_run)
-    return SweepReport(
-        experiments=swept.experiments,
-        folders=swept.folders,
-        folder_bytes=swept.folder_bytes,
-        database_bytes=swept.database_bytes,
-    )
+    return SweepReport(**vars(gc.sweep(store, options.archived_days, options.checkpoints_days, options.dry_run)))

@@ -245,7 +245,7 @@ def test_launch_with_a_key_of_its_own_sends_it(experiment_file: Path, monkeypatc
 
 
 def test_gc_and_version_and_link_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    swept = {"experiments": [], "folders": ["run-1"], "folder_bytes": 7, "database_bytes": 0}
+    swept = {"experiments": [], "checkpoints": [], "folders": ["run-1"], "folder_bytes": 7, "database_bytes": 0}
     with answering({"POST /api/v1/gc": (200, swept)}) as table:
         monkeypatch.setenv("NATLAB_URL", table.url)
         assert run(["gc", "--dry-run", "--json"]) == 0

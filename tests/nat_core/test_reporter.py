@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +40,28 @@ def test_event_that_the_disk_does_not_take_leaves_no_trace(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "events.jsonl").read_bytes() == before
     assert reporter.emit(LogEvent, message="three").seq == 2  # there is room again
+    reporter.close()
+
+
+def test_events_are_on_disk_before_the_checkpoint_that_follows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nat_core import saving
+    from nat_core.spec import CheckpointSpec
+
+    done: list[str] = []
+
+    def save_checkpoint(folder: Path, **_: object) -> SimpleNamespace:
+        done.append("checkpoint")
+        return SimpleNamespace(path=folder / "step-00000001", size_bytes=1)
+
+    monkeypatch.setattr(saving, "save_checkpoint", save_checkpoint)
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
+    reporter = Reporter(tmp_path / "events.jsonl")
+    saver = saving.Saver(tmp_path, CheckpointSpec(), reporter, ())
+    reporter.step = 1
+    saver.save()
+    assert done == ["events.jsonl", "checkpoint"]
     reporter.close()
 
 

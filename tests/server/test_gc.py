@@ -103,6 +103,38 @@ def test_old_archives_go_when_asked_for_with_all_that_they_hold(app: FastAPI, ap
     assert {api.call("GET", f"/experiments/{left}")["name"] for left in (young, current)} == {"young", "current"}
 
 
+def disk_use(app: FastAPI) -> int:
+    home: Path = app.state.settings.home
+    return sum(path.stat().st_blocks * 512 for path in home.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def test_old_checkpoints_go_when_asked_for_and_what_was_reported_stays(app: FastAPI, api: Api) -> None:
+    _, old = ended(api, app, "old", days_ago=40)
+    _, young = ended(api, app, "young", days_ago=3)
+    _, linked = ended(api, app, "linked", days_ago=40)
+    going = api.one_run()
+    api.claim(going)
+    store_batches(app.state.store, [Batch(old, 1, [metrics(1, 1, reward=0.5)])])
+    kept = [folder_of(app, run_id) / "checkpoints" / "weights" for run_id in (young, going)]
+    outside = app.state.settings.home / "outside"
+    outside.mkdir()
+    (outside / "weights").write_bytes(b"x")
+    (app.state.settings.runs / linked).mkdir()
+    (app.state.settings.runs / linked / "checkpoints").symlink_to(outside)
+    (folder_of(app, old, 4_000_000) / "events.jsonl").write_text("kept")
+    api.call("POST", "/gc", json={})
+    before = disk_use(app)
+    planned = api.call("POST", "/gc", json={"checkpoints_days": 30, "dry_run": True})
+    assert planned["checkpoints"] == [old] and disk_use(app) == before
+    swept = api.call("POST", "/gc", json={"checkpoints_days": 30})
+    assert swept["checkpoints"] == [old] and swept["folder_bytes"] >= 4_000_000
+    assert before - disk_use(app) >= 4_000_000
+    assert all(path.exists() for path in [*kept, outside / "weights"])
+    assert (app.state.settings.runs / old / "events.jsonl").exists()
+    assert api.call("GET", f"/runs/{old}/checkpoints") == [] and len(api.call("GET", f"/runs/{old}/events")) == 1
+    assert api.call("POST", "/gc", json={"checkpoints_days": 30})["checkpoints"] == []
+
+
 def test_an_archive_whose_runs_have_not_all_ended_stays(app: FastAPI, api: Api) -> None:
     launched = api.launch(name="waiting")
     api.call("POST", f"/experiments/{launched['id']}/archive")
@@ -116,6 +148,7 @@ def test_an_archive_whose_runs_have_not_all_ended_stays(app: FastAPI, api: Api) 
         {"archived_days": "x"},
         {"days": 3},
         {"archived_days": 1e9},
+        {"checkpoints_days": -1},
         {"dry_run": 0},
         {"dry_run": "no"},
     ],

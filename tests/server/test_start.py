@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.__main__ import own_home
 from server.errors import SettingsError
 from server.settings import Settings, without_password
 from tests.server.support import free_port, wait_until
@@ -41,6 +43,12 @@ def test_import_loads_neither_torch_nor_transformers_and_opens_nothing(tmp_path:
     done = subprocess.run([sys.executable, "-c", program], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_runs_leave_is_the_owner_s_alone_in_a_home_that_is_open_to_all(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    own_home(Settings(home=tmp_path))
+    assert stat.S_IMODE((tmp_path / "runs").stat().st_mode) == 0o700
 
 
 def test_taken_port_is_one_sentence(tmp_path: Path, redis_url: str) -> None:

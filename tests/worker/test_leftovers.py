@@ -93,4 +93,4 @@ def test_a_server_that_takes_nothing_is_not_asked_for_ever(
 
 def test_a_worker_looks_for_what_is_left_when_it_starts(start: Start, left: Path, api: Api) -> None:
     start()
-    wait_until(lambda: stored(api, left.name) == {"1": 2, "2": 2}, 30)
+    wait_until(lambda: stored(api, left.name) == {"1": 2, "2": 2}, 120)
