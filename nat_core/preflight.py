@@ -21,12 +21,14 @@ def check_run(spec: RunSpec) -> None:
     """Raise what would keep this run from starting.
 
     Raises:
-        SpecError: a micro-batch is smaller than the longest completion may be.
+        SpecError: a micro-batch is smaller than the longest completion may be, or the model cannot be trained on so
+            many GPUs.
         ModelError: the model's path is no directory with a config, and no hub id.
         DataError: a data file is missing, empty or has a broken row, or a hub id is none. Prompts are measured once
             there is a tokenizer, by the trainer before its first step.
     """
     check_microbatch(spec)
+    check_several(spec.model, spec.resources.gpus or 1)
     check_model(spec.model)
     check_data(spec.data, spec.evaluation.num_prompts)
     for name, part in spec.evaluation.sets.items():
@@ -56,6 +58,20 @@ def check_microbatch(spec: RunSpec) -> None:
             f"resources.max_tokens_per_microbatch is {cap}, but one completion with its prompt may have {longest} "
             f"tokens (rollout.max_prompt_length {rollout.max_prompt_length} + max_completion_length "
             f"{rollout.max_completion_length}); raise it or lower those",
+        )
+
+
+def check_several(spec: ModelSpec, size: int) -> None:
+    """Whether a model can be trained by so many processes.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    if size > 1 and spec.lora.r is not None:
+        raise SpecError.at(
+            "/resources/gpus",
+            f"resources.gpus is {size}, but model.lora.r is {spec.lora.r}, and adapters are trained on one GPU; set "
+            "resources.gpus to 1",
         )
 
 

@@ -24,6 +24,9 @@ def tell_start(reporter: Reporter, spec: RunSpec, policy: Policy, sources: Itera
         message=f"{spec.model.path}: {_parameters(policy)} in {spec.model.dtype} on {policy.device}, "
         f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
     )
+    if not policy.ranks.alone:
+        message = f"{policy.ranks.size} ranks: weights, gradients and optimizer are cut over them, rollouts dealt out"
+        reporter.emit(LogEvent, message=message)
     reporter.emit(LogEvent, message=f"micro-batches: {_layout(policy)}")
     waits = waits_for_the_longest(policy)
     how = f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
