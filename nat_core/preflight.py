@@ -26,12 +26,15 @@ def check_run(spec: RunSpec) -> None:
     """Raise what would keep this run from starting.
 
     Raises:
-        SpecError: a micro-batch is smaller than the longest completion may be.
+        SpecError: a micro-batch is smaller than the longest completion may be, or the model cannot be trained on so
+            many GPUs.
         ModelError: the model's path is no directory with a config, and no hub id.
         DataError: a data file is missing, empty or has a broken row, or a hub id is none. Prompts are measured once
             there is a tokenizer, by the trainer before its first step.
     """
     check_microbatch(spec)
+    check_several(spec.model, spec.resources.gpus or 1)
+    check_engine_of_several(spec.rollout, spec.resources.gpus or 1)
     check_model(spec.model)
     check_data(spec.data, spec.evaluation.num_prompts)
     for name, part in spec.evaluation.sets.items():
@@ -87,6 +90,34 @@ def check_engine(rollout: RolloutSpec, env: Mapping[str, str] = os.environ) -> N
             "/rollout/engine",
             "rollout.engine is vllm, but vLLM is not installed where this run trains; pip install 'natlab[vllm]' "
             "there, or use hf",
+        )
+
+
+def check_several(spec: ModelSpec, size: int) -> None:
+    """Whether a model can be trained by so many processes.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    if size > 1 and spec.lora.r is not None:
+        raise SpecError.at(
+            "/resources/gpus",
+            f"resources.gpus is {size}, but model.lora.r is {spec.lora.r}, and adapters are trained on one GPU; set "
+            "resources.gpus to 1",
+        )
+
+
+def check_engine_of_several(rollout: RolloutSpec, size: int) -> None:
+    """Whether so many processes that train one run can sample by its engine.
+
+    Raises:
+        SpecError: they cannot.
+    """
+    if size > 1 and rollout.engine == "vllm":
+        raise SpecError.at(
+            "/resources/gpus",
+            f"resources.gpus is {size}, but rollout.engine is vllm, which takes weights from one GPU only; set "
+            "resources.gpus to 1, or use hf",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nat_core.errors import SpecError
-from nat_core.preflight import check_experiment, check_microbatch
+from nat_core.preflight import check_experiment, check_microbatch, check_run
 from nat_core.spec import parse_experiment_spec, parse_run_spec
 
 ROLLOUT = {"max_prompt_length": 50, "max_completion_length": 100}
@@ -32,3 +32,16 @@ def test_in_an_experiment_the_fault_is_in_its_base() -> None:
     with pytest.raises(SpecError) as caught:
         check_experiment(parse_experiment_spec({"name": "x", "base": base, "budgets": [{"selector": "full"}]}))
     assert [fault.pointer for fault in caught.value.faults] == ["/base/resources/max_tokens_per_microbatch"]
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ({"model": {"lora": {"r": 4}}}, "adapters are trained on one GPU"),
+        ({"rollout": {"engine": "vllm"}}, "takes weights from one GPU only"),
+    ],
+)
+def test_what_is_done_on_one_gpu_only_is_refused_on_several(document: dict[str, object], why: str) -> None:
+    check_run(parse_run_spec({**document, "resources": {"gpus": 1}}))
+    with pytest.raises(SpecError, match=rf"resources.gpus is 2, but .*{why}"):
+        check_run(parse_run_spec({**document, "resources": {"gpus": 2}}))
