@@ -49,10 +49,11 @@ OF_RUNS = {
         "The sentence holds the prompt, the completion and the answer: call your function with them.",
     ),
     "checkpoint": Remedy(
-        "No checkpoint of the run can be read. A damaged one is put aside as `damaged-…` and the one "
-        "before is taken; "
-        "this is what remains when there is none before.",
-        "Look at the disk. A clone of the run starts it over.",
+        "The run's newest checkpoint is whole, but of another model: it was written under another "
+        "`model` section, with other adapters or none. (A damaged one never ends a run: it is put aside "
+        "as `damaged-…`, and the one before is taken.)",
+        "Go on with the spec that it was written under, or start anew in another folder; on the pages "
+        "a clone does that.",
     ),
     "disk": Remedy(
         "The run's folder cannot be written: the disk is full, read-only or gone.",

@@ -41,6 +41,7 @@ def page() -> str:
         _section("An experiment", whole, defs),
         _section("A run", run, defs),
         *(_field_section(name, field, defs) for name, field in run["properties"].items()),
+        _section(code("model.lora"), defs["LoraSpec"], defs),
         _section("A question set", defs["QuestionSetSpec"], defs, "One of `evaluation.sets`."),
         _section("A part of a reward", defs["RewardPart"], defs, "One of `reward.parts`."),
     ]
