@@ -14,7 +14,7 @@ from web.planning import Speed
 
 _NEWEST, _ENOUGH = 100, 6
 _ALIKE = {
-    "model": ("path", "revision", "dtype", "attn_implementation", "gradient_checkpointing"),
+    "model": ("path", "revision", "dtype", "attn_implementation", "gradient_checkpointing", "lora"),
     "resources": ("device", "num_threads"),
 }
 """Fields in which runs must agree for one to tell how fast the other will be."""

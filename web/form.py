@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from nat_core.spec import BudgetSpec, ExperimentSpec
 from web.controls import Control, Field, Item, draw, item, make_field, text_of
-from web.schema import Schema, core, members, named
+from web.schema import Schema, core, members, named, row
 
 MAIN = (
     "/name",
@@ -34,7 +34,6 @@ LISTS = ("/base/evaluation/sets", "/base/reward/sum/parts")
 """Where lists are; a row of each has a template. Further sets have rewards of their own, with the same parts."""
 
 _NEVER = ("data", "reward", "budget", "seed", "steps")  # drawn apart, or set by the experiment
-_NO_LEAF = ("object", "array")
 _BUDGET: TypeAdapter[Any] = TypeAdapter(BudgetSpec)
 
 
@@ -175,7 +174,7 @@ def _section(
     controls = [
         draw(leaf, _at(document, leaf))
         for leaf, part in inner.items()
-        if leaf not in sections and leaf not in MAIN and "const" not in part and part.get("type") not in _NO_LEAF
+        if leaf not in sections and leaf not in MAIN and "const" not in part and row(core(part)) is None
     ]
     found = [(title, str(schema.get("description", "")), controls)] if controls else []
     for leaf, part in sections.items():

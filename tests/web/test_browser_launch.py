@@ -221,6 +221,23 @@ def test_a_file_with_rewards_and_sets_fills_the_form_and_is_cloned_whole(site: S
     expect(file).not_to_have_value(re.compile("shorter"))
 
 
+def test_words_for_the_template_are_written_in_the_form_as_in_the_file(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    rewrite(page, "    path: demo\n", "    path: demo\n    chat_template: true\n    lora: {r: 8}\n")
+    page.locator("#expert > summary").click()
+    expect(page.locator('[data-pointer="/base/model/lora/r"]')).to_have_value("8")
+    page.get_by_label("chat_template_kwargs").fill("{enable_thinking: false}")
+    file = page.locator("#yaml")
+    expect(file).to_have_value(re.compile(r"chat_template_kwargs:\n\s+enable_thinking: false"))
+    expect(file).to_have_value(re.compile(r"lora:\n\s+r: 8"))
+    expect(page.locator("[data-command=curl] pre")).to_contain_text('"enable_thinking": false')
+    page.get_by_label("chat_template_kwargs").fill("thinking")
+    expect(page.locator("#cost-table")).to_have_class("stale")  # sent as it stands: the server says what is wrong
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator('[data-fault="/base/model/chat_template_kwargs"]')).to_contain_text("'thinking'")
+
+
 def test_data_rewards_and_sets_are_chosen_in_the_form(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/new")
     expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")

@@ -30,7 +30,7 @@ def all_fields(form: LaunchForm) -> list[Field]:
 
 
 def leaves(document: Any, pointer: str = "") -> list[str]:
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not document:
         return [pointer]
     return [leaf for key, value in document.items() for leaf in leaves(value, f"{pointer}/{key}")]
 
@@ -39,7 +39,7 @@ def test_every_field_of_a_spec_has_a_control_filled_with_its_value() -> None:
     spec = demo_experiment(steps=7, seeds=(3, 4))
     form = launch_form(spec)
     pointers = {field.pointer for field in all_fields(form)}
-    apart = ("/budgets", "/seeds", "/baseline", "/tags", "/base/budget", "/base/seed")
+    apart = ("/budgets", "/seeds", "/baseline", "/tags", "/base/budget", "/base/seed", "/base/evaluation/sets")
     fixed = (
         "/base/data/type",
         "/base/reward/type",
@@ -62,6 +62,13 @@ def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:
     assert (high.nullable, high.value, high.kind, high.bounds) == (True, "", "number", "above 0, at most 100")
     assert fields["/base/evaluation/greedy"].kind == "boolean"
     assert fields["/notes"].long
+
+
+def test_a_section_within_a_section_and_a_table_of_words_have_controls() -> None:
+    fields = {field.pointer: field for field in all_fields(launch_form(demo_experiment()))}
+    rank, words = fields["/base/model/lora/r"], fields["/base/model/chat_template_kwargs"]
+    assert (rank.kind, rank.nullable) == ("integer", True)
+    assert (words.kind, words.value) == ("mapping", "{}")
 
 
 @pytest.mark.parametrize(
