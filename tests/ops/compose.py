@@ -84,7 +84,9 @@ class LocalBox:
     def environment(self, service: Mapping[str, Any]) -> dict[str, str]:
         """The file's environment, with nothing of the caller's but where programs and home lie."""
         path = os.pathsep.join([str(self.root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
-        base = {"PATH": path, "HOME": os.environ.get("HOME", str(self.root)), "OMP_NUM_THREADS": "1"}
+        home = os.environ.get("HOME", str(self.root))
+        # What runs is this repository's code, as an image is built from it, wherever else natlab may be installed.
+        base = {"PATH": path, "PYTHONPATH": str(REPOSITORY), "HOME": home, "OMP_NUM_THREADS": "1"}
         return base | self.localize(service.get("environment", {}))
 
     def start(self, name: str, service: Mapping[str, Any]) -> subprocess.Popen[bytes]:
