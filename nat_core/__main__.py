@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nat_core.errors import SpecError
+from nat_core.launch import is_a_rank, launch, leads
 from nat_core.lifeline import die_with_parent, die_with_stdin
 from nat_core.loading import load
 from nat_core.preflight import check_engine, check_run
@@ -44,17 +45,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpecError as error:
         print(f"natlab: {error.message}", file=sys.stderr)
         return EXIT_BAD_SPEC
-    if not options.supervised and not _hold(options.output):
+    if not options.supervised and leads() and not _hold(options.output):
         print(f"natlab: --output is {options.output}, where another trainer runs; choose another", file=sys.stderr)
         return EXIT_BAD_SPEC
 
+    if (spec.resources.gpus or 0) > 1 and not is_a_rank():
+        return launch(spec.resources.gpus or 0, sys.argv[1:] if arguments is None else arguments, stop.is_set)
     load()  # torch, after the spec is known to be good
+    return _train(spec, options, stop.is_set)
+
+
+def _train(spec: RunSpec, options: argparse.Namespace, should_stop: Callable[[], bool]) -> int:
+    from nat_core.ranks import Deserted, join
     from nat_core.trainer import Trainer
 
-    result = Trainer(spec, options.output, should_stop=stop.is_set, resume=options.resume).train()
+    try:
+        ranks = join(spec.resources)
+        result = Trainer(spec, options.output, should_stop=should_stop, resume=options.resume, ranks=ranks).train()
+    except SpecError as error:
+        print(f"natlab: {error.message}", file=sys.stderr)
+        return EXIT_BAD_SPEC
+    except Deserted as error:
+        print(f"natlab: {error}", file=sys.stderr)
+        return EXIT_STATUS["failed"]
     if result.message:
         with contextlib.suppress(OSError):  # a full disk takes no log line either: the exit status has to do
             print(f"natlab: {result.message}", file=sys.stderr)
+    if result.outcome != "failed":
+        ranks.leave()
     return EXIT_DISK if result.reason == "disk" else EXIT_STATUS[result.outcome]
 
 

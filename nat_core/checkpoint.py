@@ -1,16 +1,18 @@
 """Checkpoints that are whole or not there: written beside, hashed, then renamed into place.
 
 A checkpoint is a folder `step-00000060` with the model as transformers saves it (of one with adapters, these as peft
-saves them), the optimizer's tensors (safetensors), `state.json` and `manifest.json` (sizes and sha256 of all files,
-written last). Never pickle.
+saves them), the optimizer's tensors (safetensors; of several ranks a file each, see `sharded_checkpoint`), `state.json`
+and `manifest.json` (sizes and sha256 of all files, written last). Never pickle.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from nat_core.errors import CheckpointError, DiskError
 from nat_core.model import Policy
+from nat_core.parts import SHARDS, read_optimizer
 from nat_core.spec import ModelSpec
 from nat_core.token_selection import GradientMass
 from nat_core.weights import load_weights, save_weights
@@ -65,11 +68,35 @@ def save_checkpoint(
     Raises:
         DiskError: it cannot be written; the earlier checkpoints are as they were.
     """
-    final = folder / f"{_PREFIX}{step:08d}"
-    partial = folder / f".partial-{step:08d}"
+    final, partial = places(folder, step)
     shutil.rmtree(partial, ignore_errors=True)
-    tensors, scalars = _flatten(optimizer.state_dict())
-    state = {
+    tensors, scalars = flatten(optimizer.state_dict())
+    state = small_state(policy, step, evaluation_due, scalars, schedule, generator, law_state)
+    with cleared_on_error(partial, final):
+        partial.mkdir(parents=True)
+        save_weights(policy, partial / "model")
+        save_file(tensors, partial / "optimizer.safetensors")
+        size = seal(partial, state)
+    put_in_place(partial, final, keep)
+    return Saved(final, size)
+
+
+def places(folder: Path, step: int) -> tuple[Path, Path]:
+    """Where a checkpoint is in the end, and where it is written."""
+    return folder / f"{_PREFIX}{step:08d}", folder / f".partial-{step:08d}"
+
+
+def small_state(
+    policy: Policy,
+    step: int,
+    evaluation_due: bool,
+    scalars: dict[str, Any],
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+    law_state: GradientMass,
+) -> dict[str, Any]:
+    """What `state.json` holds."""
+    return {
         "step": step,
         "model": policy.spec.model_dump(mode="json"),
         "evaluation_due": evaluation_due,
@@ -78,22 +105,26 @@ def save_checkpoint(
         "generator": generator.get_state().tolist(),
         "law_state": law_state.state_dict(),
     }
+
+
+@contextlib.contextmanager
+def cleared_on_error(partial: Path, final: Path) -> Iterator[None]:
+    """Take away what was written when the rest cannot be, and say so as a `DiskError`."""
     try:
-        partial.mkdir(parents=True)
-        save_weights(policy, partial / "model")
-        save_file(tensors, partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps(state))
-        size = _seal(partial)
+        yield
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)  # on a full disk its space is what the rest of the run needs
         reason = " ".join(str(error).split())
         raise DiskError(f"checkpoint {final} cannot be written ({reason}); free some disk space") from None
+
+
+def put_in_place(partial: Path, final: Path, keep: int) -> None:
+    """Give a sealed checkpoint its name, and delete all but the `keep` newest."""
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    fsync(folder)
-    for old in list_checkpoints(folder)[:-keep]:
+    fsync(final.parent)
+    for old in list_checkpoints(final.parent)[:-keep]:
         shutil.rmtree(old)
-    return Saved(final, size)
 
 
 def load_checkpoint(
@@ -111,7 +142,24 @@ def load_checkpoint(
     """
     load_weights(policy, path / "model")
     state = json.loads((path / "state.json").read_text())
-    optimizer.load_state_dict(_unflatten(load_file(path / "optimizer.safetensors"), state["optimizer"]))
+    optimizer.load_state_dict(unflatten(_optimizer_tensors(path, policy), state["optimizer"]))
+    return load_small_state(state, schedule, generator, law_state)
+
+
+def _optimizer_tensors(path: Path, policy: Policy) -> dict[str, torch.Tensor]:
+    """By name, also of a checkpoint that several ranks wrote."""
+    if (path / SHARDS).is_dir():
+        return read_optimizer(path, policy.parameters)
+    return load_file(path / "optimizer.safetensors")
+
+
+def load_small_state(
+    state: dict[str, Any],
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    generator: torch.Generator,
+    law_state: GradientMass,
+) -> Restored:
+    """Restore what `state.json` holds but for the optimizer."""
     schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
     generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
     law_state.load_state_dict(state["law_state"])
@@ -152,8 +200,9 @@ def verify_checkpoint(path: Path) -> None:
             raise CheckpointError(f"checkpoint {path} is damaged: {name} is not what was written; use an earlier one")
 
 
-def _seal(folder: Path) -> int:
-    """Fsync every file, write the manifest last, and return the total size in bytes."""
+def seal(folder: Path, state: dict[str, Any]) -> int:
+    """Write `state.json`, fsync every file, write the manifest last, and return the total size in bytes."""
+    (folder / "state.json").write_text(json.dumps(state))
     manifest: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file():
@@ -180,7 +229,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Split an optimizer's state into tensors by name `index.key` and plain JSON values."""
     tensors, plain = {}, {}
     for index, entries in state["state"].items():
@@ -192,7 +241,8 @@ def _flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, 
     return tensors, {"plain": plain, "param_groups": state["param_groups"]}
 
 
-def _unflatten(tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
+def unflatten(tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> dict[str, Any]:
+    """Put together what `flatten` took apart."""
     entries: dict[int, dict[str, Any]] = {}
     for name, value in (tensors | scalars["plain"]).items():
         index, _, key = name.partition(".")

@@ -102,7 +102,8 @@ def evaluate(policy: Policy, engine: Engine, questions: QuestionSet, spec: RunSp
 def score_groups(
     policy: Policy, scorer: Scorer, examples: list[Example], groups: list[list[Completion]]
 ) -> list[list[Score]]:
-    """Score completions, group by group."""
+    """Score completions, group by group; of several ranks each scores a share, and all get all."""
+    ranks, of_examples = policy.ranks, list(zip(examples, groups, strict=True))
     scores = iter(
         scorer.score(
             [
@@ -113,9 +114,13 @@ def score_groups(
                     num_tokens=len(completion.ids),
                     entry=example.entry,
                 )
-                for example, group in zip(examples, groups, strict=True)
+                for example, group in of_examples[ranks.rank :: ranks.size]
                 for completion in group
             ]
         )
     )
-    return [[next(scores) for _ in group] for group in groups]
+    own = [[next(scores) for _ in group] for group in groups[ranks.rank :: ranks.size]]
+    if ranks.alone:
+        return own
+    told = ranks.share([[(score.reward, score.correct, score.answer) for score in group] for group in own])
+    return [[Score(*score) for score in told[i % ranks.size][i // ranks.size]] for i in range(len(groups))]

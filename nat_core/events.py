@@ -156,6 +156,13 @@ METRICS: dict[str, MetricInfo] = {
         "Highest memory during this step's update: allocated on a GPU; on a CPU the process's resident set above its "
         "level before the first update.",
     ),
+    "perf/rank_imbalance": _metric(
+        "Rank imbalance",
+        "times",
+        _L,
+        Panel.COST,
+        "Predicted cost of the update on the rank with most, over the mean; only with several devices.",
+    ),
     "perf/tokens_per_s": _metric(
         "Throughput", "tokens/s", _H, Panel.COST, "Generated tokens per second of the whole step."
     ),

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nat_core.batch import CompletionBatch
+from nat_core.dealing import Cost, Shares, deal
 from nat_core.errors import StepMemoryError
 from nat_core.logprobs import selected_logprobs
 from nat_core.loss import StepTotals, completion_weights, policy_loss
@@ -49,18 +50,26 @@ class Step:
 class Passes:
     """What the forward and backward passes of a step left besides the gradient.
 
+    Of several ranks together, but for `microbatches`.
+
     Attributes:
-        microbatches: as they were run.
+        microbatches: as they were run on this rank.
         flops: counted operations of the policy's passes, forward and backward.
+        tokens: that went through the layers, without padding.
+        places: with it.
         sums: the loss, and Horvitz-Thompson estimates of sums over live tokens.
-        seconds: wall-clock time of the passes.
+        seconds: wall-clock time of the passes, of the slowest rank.
+        imbalance: predicted cost of the slowest rank over the mean; None where there is one.
         warning: what went wrong on the way, for the log.
     """
 
     microbatches: list[MicroBatch]
     flops: float
+    tokens: float
+    places: float
     sums: dict[str, float]
     seconds: float
+    imbalance: float | None = None
     warning: str | None = None
 
 
@@ -95,7 +104,8 @@ def accumulate_gradient(
 ) -> Passes:
     """Put the gradient of the step's loss into the policy's `.grad`s, replacing what was there.
 
-    What runs out of memory is done once more, whole, with micro-batches half as large.
+    What runs out of memory is done once more, whole, with micro-batches half as large. Of several ranks one that runs
+    out of memory has left the others in the middle of a pass, so it ends the run.
 
     Args:
         reference: the initial policy, needed when `spec.objective.beta` > 0.
@@ -104,20 +114,25 @@ def accumulate_gradient(
     Raises:
         StepMemoryError: half was still too much.
     """
-    plan = _plan(policy, step, spec.resources)
+    shares = _deal(policy, step.rows, step.selection)
+    plan = _plan(policy, step.rows, step.selection, spec.resources, shares)
+    remedy = "lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing"
     try:
-        return _run(policy, reference, step, plan, spec, law_state)
+        passes = _run(policy, reference, step, plan, spec, law_state)
+        return passes if shares is None else replace(passes, imbalance=shares.imbalance)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        if shares is not None:
+            where = f"rank {policy.ranks.rank} is out of memory with micro-batches of {largest(plan):,} tokens"
+            raise StepMemoryError(f"{where}; {remedy}") from error
     # Outside of `except`: the error's traceback, and what its frames held, are gone.
     if law_state is not None:
         law_state.forget_step()
     if policy.device.type == "cuda":
         torch.cuda.empty_cache()
-    smaller = _plan(policy, step, half_of(plan, spec.resources))
+    smaller = _plan(policy, step.rows, step.selection, half_of(plan, spec.resources))
     tried = f"out of memory with micro-batches of {largest(plan):,} tokens"
-    remedy = "lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing"
     try:
         passes = _run(policy, reference, step, smaller, spec, law_state)
     except Exception as error:
@@ -129,9 +144,34 @@ def accumulate_gradient(
     return replace(passes, warning=warning)
 
 
-def _plan(policy: Policy, step: Step, resources: ResourcesSpec) -> list[MicroBatch]:
-    rows = step.rows
-    return plan_microbatches(rows.prompts, rows.completions, step.selection, resources, policy.layout)
+def _plan(
+    policy: Policy,
+    rows: CompletionBatch,
+    selection: TokenSelection,
+    resources: ResourcesSpec,
+    shares: Shares | None = None,
+) -> list[MicroBatch]:
+    """This rank's micro-batches."""
+    dealt = None if shares is None else shares.rows
+    return plan_microbatches(
+        rows.prompts, rows.completions, selection, resources, policy.layout, dealt, policy.ranks.rank
+    )
+
+
+def _deal(policy: Policy, rows: CompletionBatch, selection: TokenSelection) -> Shares | None:
+    """Which rank gets which rows, by what they cost as far as they are kept; None where there is one rank."""
+    if policy.ranks.alone:
+        return None
+    cost, packed = policy.token_cost, policy.layout == "packed"
+    kept, selected = selection.kept_length.tolist(), selection.keep.sum(dim=1).tolist()
+    costs = []
+    for row, prompt in enumerate(rows.prompts):
+        if kept[row] > 0:
+            length = len(prompt) + kept[row] - 1
+            shared = float(cost.linear(len(prompt))) if packed else 0.0
+            own = float(cost.trunk(length) + cost.head(selected[row])) - shared
+            costs.append(Cost(row, prompt.numpy().tobytes(), own, shared))
+    return deal(costs, policy.ranks.size)
 
 
 def _run(
@@ -152,8 +192,23 @@ def _run(
                 sums[name] = sums[name] + value
     synchronise(policy.device)
     seconds = time.monotonic() - started
-    flops = policy.token_cost.head(step.selection.num_kept) + sum(_flops(policy, micro) for micro in plan)
-    return Passes(plan, flops, {name: float(value) for name, value in sums.items()}, seconds)
+    ranks = policy.ranks
+    if law_state is not None:
+        law_state.pool(ranks.total)
+    trunk = {
+        "flops": sum(_flops(policy, micro) for micro in plan),
+        "tokens": float(sum(micro.laid.num_tokens for micro in plan)),
+        "places": float(sum(micro.tokens.num_places for micro in plan)),
+    }
+    trunk = ranks.sums(trunk)
+    return Passes(
+        plan,
+        flops=policy.token_cost.head(step.selection.num_kept) + trunk["flops"],
+        tokens=trunk["tokens"],
+        places=trunk["places"],
+        sums=ranks.sums({name: float(value) for name, value in sums.items()}),
+        seconds=max(ranks.share(seconds)),
+    )
 
 
 def _flops(policy: Policy, micro: MicroBatch) -> float:
@@ -177,6 +232,10 @@ def with_old_logprobs(policy: Policy, steps: list[Step], spec: RunSpec) -> list[
 
 def kept_logprobs(policy: Policy, micro: MicroBatch, keep: Tensor, spec: RunSpec) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies of the kept tokens, 0 elsewhere: Float [b, T] each."""
+    return policy.run(lambda: _kept_logprobs(policy, micro, keep, spec))
+
+
+def _kept_logprobs(policy: Policy, micro: MicroBatch, keep: Tensor, spec: RunSpec) -> tuple[Tensor, Tensor]:
     row, position = keep.nonzero(as_tuple=True)
     with policy.attention_for(micro.tokens):
         hidden = policy.states(micro.tokens.to(policy.device))
@@ -252,8 +311,8 @@ def _pass_over_union(policy: Policy, steps: list[Step], spec: RunSpec) -> Tensor
     kept_length = torch.stack([selection.kept_length for selection in selections]).amax(dim=0)
     union = DenseSelection(keep, torch.ones_like(keep, dtype=torch.float64), kept_length, rows.lengths, False)
     old = torch.zeros(keep.shape)
-    for micro in plan_microbatches(rows.prompts, rows.completions, union, spec.resources, policy.layout):
+    for micro in _plan(policy, rows, union, spec.resources, _deal(policy, rows, union)):
         logprobs, _ = kept_logprobs(policy, micro, keep[micro.rows], spec)
         old = old.to(logprobs.dtype)
         old[micro.rows] = logprobs.cpu()
-    return old
+    return policy.ranks.total(old)

@@ -41,9 +41,13 @@ def _processor() -> str:
 
 
 def _other_trainers() -> int:
+    own = {os.getpid()}
+    if "RANK" in os.environ:  # this run's other ranks, and what started them
+        parent = psutil.Process().parent()
+        own |= {parent.pid, *(child.pid for child in parent.children())} if parent else set()
     count = 0
     for process in psutil.process_iter(["pid", "cmdline"]):
         argv = process.info["cmdline"] or []
-        if process.info["pid"] != os.getpid() and "-m" in argv and "nat_core" in argv:
+        if process.info["pid"] not in own and "-m" in argv and "nat_core" in argv:
             count += 1
     return count

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 
 from nat_core.model import Policy
+from nat_core.ranks import ALONE
 from nat_core.token_selection import GradientMass
 
 
@@ -35,13 +36,19 @@ class Interrupt:
         self._should_stop = should_stop
         self._on_pass = on_pass
         self._weights_moved = False
+        self._ranks = ALONE
 
     def watch(self, policy: Policy) -> None:
         """From here on the passes of this policy count: micro-batches, tokens of a rollout, evaluations."""
-        policy.model.get_decoder().register_forward_pre_hook(lambda *_: self.check())
+        self._ranks = policy.ranks
+        policy.on_passes(in_step=self.check, apart=self._check_alone)
 
     def check(self) -> None:
-        """Raise `Interrupted` if a stop was asked for and this is a place for it."""
+        """Raise `Interrupted` if a stop was asked for, of any rank, and this is a place for it."""
+        self._ranks.unless(Interrupted, self._check_alone)
+
+    def _check_alone(self) -> None:
+        """Where ranks do not keep step; whoever lets them do so sees that all of them stop."""
         self._on_pass()
         if self._should_stop() and not self._weights_moved:
             raise Interrupted

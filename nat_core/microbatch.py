@@ -73,12 +73,19 @@ def plan_microbatches(
     selection: TokenSelection,
     resources: ResourcesSpec,
     layout: Layout = "packed",
+    shares: Sequence[Sequence[int]] | None = None,
+    rank: int = 0,
 ) -> list[MicroBatch]:
     """Split the rows that keep anything into micro-batches that are as even as can be.
 
     With `per_device_train_batch_size` their number is what that many rows a micro-batch make of all rows; else the
     smallest with which each holds at most `max_tokens_per_microbatch` tokens, padding included (a longer row stands
     alone). Given the number, the largest is made as small as possible: that is what memory is needed for.
+
+    Args:
+        shares: the rows of each rank, where there are several. All get as many micro-batches, those that would have
+            fewer a last one without rows: in each, every rank has to take part.
+        rank: whose micro-batches to make.
     """
     kept = selection.kept_length.tolist()
     rows = [
@@ -87,15 +94,18 @@ def plan_microbatches(
     if not rows:
         return []
     order, sizes, lay = _LAYOUTS[layout]
-    rows = order(rows)
-    size = sizes(rows)
+    chosen = [set(range(len(kept)))] if shares is None else [set(share) for share in shares]
+    of_ranks = [order([row for row in rows if row.index in share]) for share in chosen]
     if resources.per_device_train_batch_size is not None:
-        count = math.ceil(len(kept) / resources.per_device_train_batch_size)
+        count = math.ceil(len(kept) / (resources.per_device_train_batch_size * len(of_ranks)))
     else:
-        count = len(split_by_cap(len(rows), resources.max_tokens_per_microbatch, size))
-    runs = split_by_cap(len(rows), smallest_cap(len(rows), count, size), size)
+        cap = resources.max_tokens_per_microbatch
+        count = max(len(split_by_cap(len(of), cap, sizes(of))) for of in of_ranks if of)
+    runs = [_even_runs(sizes(of), len(of), count) if of else [] for of in of_ranks]
     width = selection.keep.shape[1]
-    return [_collate(rows[start:end], prompts, completions, lay, width) for start, end in runs]
+    plan = [_collate(of_ranks[rank][start:end], prompts, completions, lay, width) for start, end in runs[rank]]
+    idle = max(map(len, runs)) - len(plan)
+    return plan + [_without_rows(prompts, lay, width)] * idle
 
 
 Size = Callable[[int, int], int]
@@ -122,6 +132,10 @@ def smallest_cap(num_rows: int, count: int, size: Size) -> int:
         else:
             low = middle + 1
     return low
+
+
+def _even_runs(size: Size, num_rows: int, count: int) -> list[tuple[int, int]]:
+    return split_by_cap(num_rows, smallest_cap(num_rows, count, size), size)
 
 
 def packed_size(rows: Sequence[Row]) -> Size:
@@ -170,3 +184,9 @@ def _collate(
         targets[place, : row.num_own + 1] = completions[row.index][: row.num_own + 1]
     laid = lay([prompts[row.index] for row in rows], [completions[row.index][: row.num_own] for row in rows])
     return MicroBatch(torch.tensor([row.index for row in rows]), laid, targets)
+
+
+def _without_rows(prompts: list[Tensor], lay: Lay, width: int) -> MicroBatch:
+    """One token goes through the layers, and nothing is made of it."""
+    laid = lay([prompts[0][:1]], [prompts[0][:0]])
+    return MicroBatch(torch.zeros(0, dtype=torch.long), laid, torch.zeros(0, width, dtype=torch.long))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,12 @@ from nat_core.errors import Fault, ModelError
 from nat_core.layout import Packed, Padded, pack
 from nat_core.microbatch import Layout
 from nat_core.preflight import DEMO_MODEL, check_model
+from nat_core.ranks import ALONE, Ranks
 from nat_core.spec import ModelSpec, ResourcesSpec
 
 _ATTENTION_DROPOUT = "attention_dropout"
 DEMO_DIR = Path(__file__).parent / "demo" / "model"
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     spec: ModelSpec
+    ranks: Ranks = ALONE
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -86,6 +90,18 @@ class Policy:
             head_weights=self.model.get_output_embeddings().weight.numel(),
             adapter_weights=num_adapter,
         )
+
+    def run(self, work: Callable[[], T]) -> T:
+        """A pass of the update over trunk and head, without its backward pass; the only place for one."""
+        return work()
+
+    def on_passes(self, in_step: Callable[[], None], apart: Callable[[], None]) -> None:
+        """Have these called before every pass: `in_step` where all ranks do the same pass, `apart` elsewhere."""
+        self.model.get_decoder().register_forward_pre_hook(lambda *_: apart())
+
+    def whole(self) -> AbstractContextManager[Policy]:
+        """The policy to sample with: ranks need not keep step while this is open."""
+        return contextlib.nullcontext(self)
 
     def autocast(self) -> torch.autocast:
         """The precision of every pass: weights stay float32, so that small learning rates still move them."""

@@ -26,12 +26,14 @@ def check_run(spec: RunSpec) -> None:
     """Raise what would keep this run from starting.
 
     Raises:
-        SpecError: a micro-batch is smaller than the longest completion may be.
+        SpecError: a micro-batch is smaller than the longest completion may be, or the model cannot be trained on so
+            many GPUs.
         ModelError: the model's path is no directory with a config, and no hub id.
         DataError: a data file is missing, empty or has a broken row, or a hub id is none. Prompts are measured once
             there is a tokenizer, by the trainer before its first step.
     """
     check_microbatch(spec)
+    check_several(spec, spec.resources.gpus or 1)
     check_model(spec.model)
     check_data(spec.data, spec.evaluation.num_prompts)
     for name, part in spec.evaluation.sets.items():
@@ -88,6 +90,23 @@ def check_engine(rollout: RolloutSpec, env: Mapping[str, str] = os.environ) -> N
             "rollout.engine is vllm, but vLLM is not installed where this run trains; pip install 'natlab[vllm]' "
             "there, or use hf",
         )
+
+
+def check_several(spec: RunSpec, size: int) -> None:
+    """Whether a run can be trained by so many processes.
+
+    Raises:
+        SpecError: it cannot.
+    """
+    if size == 1:
+        return
+    for field, value, what in (
+        ("model.lora.r", spec.model.lora.r, "adapters are trained on one GPU"),
+        ("rollout.engine", spec.rollout.engine if spec.rollout.engine != "hf" else None, "vLLM serves one GPU's run"),
+    ):
+        if value is not None:
+            detail = f"resources.gpus is {size}, but {field} is {value}, and {what}; set resources.gpus to 1"
+            raise SpecError.at("/resources/gpus", detail)
 
 
 def check_model(spec: ModelSpec) -> None:

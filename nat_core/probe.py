@@ -12,6 +12,7 @@ from torch import Tensor
 from nat_core.batch import CompletionBatch
 from nat_core.gradient import accumulate_gradient, draw_step
 from nat_core.model import Policy
+from nat_core.ranks import full
 from nat_core.spec import FullBudget, RunSpec
 from nat_core.token_selection import GradientMass
 
@@ -53,4 +54,4 @@ def probe_gradient(
 
 
 def _dot(left: list[Tensor], right: list[Tensor]) -> float:
-    return sum(float((a.double() * b.double()).sum()) for a, b in zip(left, right, strict=True))
+    return sum(float(full((a.double() * b.double()).sum())) for a, b in zip(left, right, strict=True))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nat_core.errors import DiskError
-from nat_core.events import AnyEvent, Event
+from nat_core.events import AnyEvent, Event, LogEvent
 
 E = TypeVar("E", bound=Event)
 Sink = Callable[[AnyEvent], None]
@@ -75,3 +76,23 @@ class Reporter:
             self._file.truncate(self._size)
             raise DiskError(f"{self._path} cannot be written ({error.strerror}); free some disk space") from None
         self._size += len(line)
+
+
+class Unheard(Reporter):
+    """For ranks other than the first, which reports what they all know; only their warnings go to standard error."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self.step = 0
+
+    def emit(self, kind: type[E], **fields: Any) -> E:
+        event = kind(seq=1, time=time.time(), step=self.step, **fields)
+        if isinstance(event, LogEvent) and event.level == "warning":
+            print(f"natlab: rank {self._rank}: {event.message}", file=sys.stderr, flush=True)
+        return event
+
+    def touch(self) -> None:
+        """Nobody watches."""
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -26,6 +26,9 @@ def tell_start(
         message=f"{spec.model.path}: {_parameters(policy)} in {spec.model.dtype} on {policy.device}, "
         f"budget {spec.budget.label}, loss {spec.objective.loss_type}, {spec.steps} steps",
     )
+    if not policy.ranks.alone:
+        message = f"{policy.ranks.size} ranks: weights, gradients and optimizer are cut over them, rollouts dealt out"
+        reporter.emit(LogEvent, message=message)
     reporter.emit(LogEvent, message=f"micro-batches: {_layout(policy)}")
     reporter.emit(LogEvent, message=f"rollouts: {engine.description}")
     for note in (note for source in sources for note in source.notes):

@@ -19,12 +19,15 @@ from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
 from nat_core.out_of_memory import is_out_of_memory
+from nat_core.preflight import check_several
 from nat_core.probe import probe_gradient
-from nat_core.reporter import Reporter, Sink
+from nat_core.ranks import ALONE, Ranks
+from nat_core.reporter import Reporter, Sink, Unheard
 from nat_core.reward import Scorer
 from nat_core.rollout.engine import open_engine
 from nat_core.rollout.step import Rollout, roll_out
 from nat_core.saving import Saver
+from nat_core.sharding import shard
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
 from nat_core.streams import stream_seed
@@ -57,17 +60,19 @@ class Trainer:
         sink: Sink | None = None,
         should_stop: Callable[[], bool] = lambda: False,
         resume: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Args:
         sink: called with every event after it is on disk.
         should_stop: asked at every forward pass; when true the run throws away the step it is in, checkpoints and
             ends as `stopped`.
         resume: go on from the newest checkpoint in `run_dir`, where there is one.
+        ranks: the processes that train this run together, each with a trainer of its own; the first one reports.
         """
         run_dir.mkdir(parents=True, exist_ok=True)
         self.spec, self.run_dir = spec, run_dir
-        self.resume = resume
-        self.reporter = Reporter(run_dir / "events.jsonl", sink)
+        self.resume, self.ranks = resume, ranks
+        self.reporter = Reporter(run_dir / "events.jsonl", sink) if ranks.leads else Unheard(ranks.rank)
         self.interrupt = Interrupt(should_stop, self.reporter.touch)
         self.evaluation_due = True
         self._closing = contextlib.ExitStack()
@@ -75,7 +80,7 @@ class Trainer:
     def train(self) -> TrainResult:
         """Run to the end, to a stop or to a failure, each reported as the last event."""
         try:
-            result = self._train()
+            result = self.ranks.guard(self._train)
             self.reporter.emit(StateEvent, phase="ended", outcome=result.outcome)
         except NatlabError as error:
             result = self._failure(error.code, error.message)
@@ -135,6 +140,8 @@ class Trainer:
         spec = self.spec
         if spec.resources.num_threads is not None:
             torch.set_num_threads(spec.resources.num_threads)
+        check_several(spec, self.ranks.size)
+        self.ranks.take_device(spec.resources)
         self.source = open_source(spec.data, spec.evaluation.num_prompts)
         self.scorer = Scorer(spec.reward, self._warn)
         self.evaluator = Evaluator(spec, self.source, self.scorer, self._warn)
@@ -144,6 +151,8 @@ class Trainer:
         for source in (self.source, *self.evaluator.sources):
             source.limit_prompts(lambda example: len(self.policy.encode(example)), spec.rollout.max_prompt_length)
         self.reference = self.policy.reference() if spec.objective.beta > 0 else None
+        self.policy = shard(self.policy, self.ranks)
+        self.reference = self.reference and shard(self.reference, self.ranks)
         self.optimizer = build_optimizer(self.policy.parameters, spec.optim)
         self.schedule = build_schedule(self.optimizer, spec.optim, spec.steps * spec.objective.num_iterations)
         self.generator = torch.Generator().manual_seed(stream_seed(spec.seed, "selection"))

@@ -15,6 +15,7 @@ from nat_core.errors import NonFiniteLossError
 from nat_core.gradient import Passes, Step, accumulate_gradient, draw_step, with_old_logprobs
 from nat_core.memory import PeakMemory
 from nat_core.model import Policy
+from nat_core.ranks import full
 from nat_core.spec import RunSpec
 from nat_core.token_selection import GradientMass, TokenSelection
 
@@ -123,7 +124,7 @@ def _run(
         "grad_norm": grad_norm,
         "timing_s/forward_backward": passes.seconds,
         "timing_s/update": time.monotonic() - started,
-        "perf/peak_memory_gib": memory.peak_gib,
+        "perf/peak_memory_gib": max(policy.ranks.share(memory.peak_gib)),
     }
     return UpdateStats(metrics, step.selection, step.live, passes.warning)
 
@@ -133,7 +134,7 @@ def _apply(policy: Policy, optimizer: torch.optim.Optimizer, max_grad_norm: floa
     for parameter in policy.parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    norm = float(torch.nn.utils.clip_grad_norm_(policy.parameters, max_grad_norm))
+    norm = float(full(torch.nn.utils.clip_grad_norm_(policy.parameters, max_grad_norm)))
     if not (math.isfinite(norm) and math.isfinite(loss)):
         raise NonFiniteLossError(
             f"loss {loss} with gradient norm {norm} is not finite, so the weights were not changed; "
@@ -149,10 +150,12 @@ def _metrics(step: Step, passes: Passes) -> dict[str, float]:
         "loss": passes.sums.get("loss", 0.0),
         "tokens/live": float(live_tokens),
         "tokens/selected": float(step.selection.num_kept),
-        "tokens/trunk": float(sum(micro.laid.num_tokens for micro in passes.microbatches)),
+        "tokens/trunk": passes.tokens,
         "flops/update": passes.flops,
-        "tokens/padded": float(sum(micro.tokens.num_places for micro in passes.microbatches)),
+        "tokens/padded": passes.places,
     }
+    if passes.imbalance is not None:
+        metrics["perf/rank_imbalance"] = passes.imbalance
     if live_tokens == 0:  # shares and means of nothing are left out, not called 0
         return metrics
     metrics |= {

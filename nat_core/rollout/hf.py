@@ -7,10 +7,12 @@ from contextlib import contextmanager
 
 import torch
 
+from nat_core.interrupt import Interrupted
 from nat_core.model import Policy, switch_dropout_off
 from nat_core.rollout import plain, slots
 from nat_core.rollout.cache import serves
 from nat_core.rollout.completion import Completion
+from nat_core.rollout.exchange import all_completions
 
 
 @torch.no_grad()
@@ -34,23 +36,29 @@ def generate(
         seed: of this call's own random streams; the process's other streams are left as they were.
 
     Returns:
-        For each prompt its completions.
+        For each prompt its completions; of several ranks each samples a share, and all get all.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     jobs = [i * num_samples + k for i in order for k in range(num_samples)]
-    engine = plain.sample if waits_for_the_longest(policy) else slots.sample
-    with _sampling_mode(policy):
-        completions = engine(
-            policy,
-            prompts,
-            jobs,
-            num_samples=num_samples,
-            max_completion_length=max_completion_length,
-            temperature=temperature,
-            max_batch_size=max_batch_size,
-            seed=seed,
-        )
-    found = dict(zip(jobs, completions, strict=True))
+    waits, ranks = waits_for_the_longest(policy), policy.ranks
+    # Prompts are dealt out one by one. Where random numbers go by batch those stay what they are with one rank.
+    engine, together = (plain.sample, max_batch_size) if waits else (slots.sample, num_samples)
+    own = [job for place, job in enumerate(jobs) if place // together % ranks.size == ranks.rank]
+
+    def sample() -> list[Completion]:
+        with policy.whole() as whole, _sampling_mode(whole):
+            return engine(
+                whole,
+                prompts,
+                own,
+                num_samples=num_samples,
+                max_completion_length=max_completion_length,
+                temperature=temperature,
+                max_batch_size=max_batch_size,
+                seed=seed,
+            )
+
+    found = all_completions(ranks, dict(zip(own, ranks.unless(Interrupted, sample), strict=True)))
     return [[found[i * num_samples + k] for k in range(num_samples)] for i in range(len(prompts))]
 
 

@@ -14,6 +14,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from nat_core.model import Policy
 from nat_core.rollout.completion import Completion
 
+_STRIDE = 0x9E3779B97F4A7C15  # so that seeds of batches lie nowhere near each other
+
 
 def sample(
     policy: Policy,
@@ -30,8 +32,8 @@ def sample(
     config = _generation_config(policy, max_completion_length, temperature)
     results: list[Completion] = []
     with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
-        torch.manual_seed(seed)
         for start in range(0, len(jobs), max_batch_size):
+            torch.manual_seed((seed + _STRIDE * jobs[start]) % 2**63)  # by batch: another rank may have those before
             batch = [prompts[job // num_samples] for job in jobs[start : start + max_batch_size]]
             results += _generate_batch(policy, batch, config)
     return results

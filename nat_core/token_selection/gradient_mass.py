@@ -7,6 +7,8 @@ sums are unbiased whatever the law was that chose them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -40,6 +42,10 @@ class GradientMass:
         mass = torch.where(selection.keep, selection.weights * (scale.double().unsqueeze(1) * distance).square(), 0.0)
         by_bin = by_relative_position(cumulative(mass, selection.lengths), selection.lengths, BINS)
         self._step += by_bin.to(self._step.device)
+
+    def pool(self, total: Callable[[Tensor], Tensor]) -> None:
+        """Take what all ranks observed of the step that is under way, so that their laws stay the same."""
+        self._step = total(self._step)
 
     def finish_step(self) -> None:
         """From here on what was observed counts."""

@@ -1,0 +1,89 @@
+"""A trainer that starts its own ranks: they end with it, and it with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nat_core.checkpoint import list_checkpoints
+from nat_core.events import AnyEvent, MetricsEvent, StateEvent, parse_event
+from tests.server.support import wait_until
+
+pytestmark = pytest.mark.slow  # real trainings, in processes of their own
+ROOT = Path(__file__).parents[2]
+SEAM = ROOT / "tests" / "faults" / "seam"
+SPEC = {
+    "data": {"type": "demo_arithmetic", "min_operations": 1, "max_operations": 2},
+    "rollout": {"num_prompts": 2, "num_generations": 4, "max_completion_length": 16},
+    "evaluation": {"num_prompts": 2, "num_samples": 1, "every": 0, "greedy": False},
+    "checkpoint": {"every": 1},
+    "resources": {"num_threads": 1},
+    "steps": 10_000,
+}
+# As `resources.gpus: 2` would start them, without GPUs.
+LAUNCH = "import sys; from nat_core.launch import launch; sys.exit(launch(2, sys.argv[1:]))"
+
+
+def start(folder: Path, fault: str = "none::") -> subprocess.Popen[bytes]:
+    (folder / "spec.json").write_text(json.dumps(SPEC))
+    argv = [sys.executable, "-c", LAUNCH, str(folder / "spec.json"), "--output", str(folder), "--resume"]
+    environment = os.environ | {
+        "PYTHONPATH": f"{SEAM}{os.pathsep}{ROOT}",
+        "FAULT": fault,
+        "FAULT_MARK": str(folder / "fault"),
+    }
+    return subprocess.Popen(argv, env=environment, stderr=(folder / "errors").open("wb"))
+
+
+def events(folder: Path) -> list[AnyEvent]:
+    path = folder / "events.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [parse_event(line) for line in lines if line.endswith("\n")]
+
+
+def steps(folder: Path) -> list[int]:
+    return [event.step for event in events(folder) if isinstance(event, MetricsEvent)]
+
+
+def test_ranks_that_lose_one_are_lost_and_a_later_start_goes_on_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    first = start(tmp_path, "backward:3:kill")  # of one of the two, whichever gets there first
+    wait_until(lambda: bool(steps(tmp_path)), timeout_s=60)
+    ranks = psutil.Process(first.pid).children()
+    assert len(ranks) == 2
+    assert first.wait(60) == -signal.SIGKILL  # as whoever supervises sees it of a single trainer
+    assert not any(isinstance(event, StateEvent) and event.phase == "ended" for event in events(tmp_path))
+    assert not any(rank.is_running() for rank in ranks)
+    before = steps(tmp_path)[-1]
+    second = start(tmp_path)
+    wait_until(lambda: steps(tmp_path)[-1] > before + 1, timeout_s=60)
+    second.terminate()
+    assert second.wait(60) == 3, (tmp_path / "errors").read_text()
+    last = events(tmp_path)[-1]
+    assert isinstance(last, StateEvent) and last.outcome == "stopped"
+    assert list_checkpoints(tmp_path / "checkpoints")[-1].name == f"step-{last.step:08d}"
+    assert steps(tmp_path) == list(range(1, last.step + 1))
+
+
+def test_a_rank_that_is_out_of_memory_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "backward:2:oom")
+    assert trainer.wait(90) == 1
+    last = events(tmp_path)[-1]
+    assert isinstance(last, StateEvent) and last.outcome == "failed" and last.reason == "oom"
+    assert "is out of memory with micro-batches of" in str(last.message)
+
+
+def test_ranks_do_not_outlive_the_trainer_that_started_them(tmp_path: Path) -> None:
+    trainer = start(tmp_path)
+    wait_until(lambda: bool(steps(tmp_path)), timeout_s=60)
+    ranks = psutil.Process(trainer.pid).children()
+    trainer.kill()
+    assert trainer.wait(10) == -signal.SIGKILL
+    gone, alive = psutil.wait_procs(ranks, timeout=20)
+    assert len(gone) == 2 and not alive
