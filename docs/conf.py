@@ -25,7 +25,7 @@ SECTIONS = {
     "Begin": ["start", "budget", "examples"],
     "Understand": ["method", "selectors", "metrics"],
     "Use": ["data", "models", "spec", "command-line", "python-client", "rest", "rest-reference", "troubleshooting"],
-    "Run": ["operations", "second-box", "vllm"],
+    "Run": ["operations", "second-box", "several-gpus", "vllm"],
     "Change": ["architecture", "add-a-selector", "add-a-loss", "add-a-reward", "add-a-metric"],
 }
 

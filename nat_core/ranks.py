@@ -157,8 +157,10 @@ class Ranks:
         Raises:
             ModelError: there are not enough.
         """
-        if self.alone or resources.device == "cpu" or not torch.cuda.is_available():
-            if (resources.gpus or 0) > 1:
+        if self.alone:
+            return
+        if resources.device == "cpu" or not torch.cuda.is_available():
+            if resources.gpus:
                 _refuse("/resources/gpus", f"resources.gpus is {resources.gpus}, but torch sees no GPU; lower it")
             return
         if self.local >= torch.cuda.device_count():

@@ -153,7 +153,11 @@ class ResourcesSpec(Section):
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU when there is one.")
     gpus: int | None = Field(
-        None, ge=0, le=64, description="GPUs leased for the run; not set: one where the worker has any, else none."
+        None,
+        ge=0,
+        le=64,
+        description="GPUs leased for the run, which trains on all of them; not set: one where the worker has any, else "
+        "none.",
     )
     worker_label: str | None = Field(
         None, min_length=1, max_length=100, description="Only workers with this label (`NATLAB_LABELS`) take the run."

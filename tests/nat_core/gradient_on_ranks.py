@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from nat_core.model import Policy
 from nat_core.ranks import Ranks, full, join
 from nat_core.rollout.hf import generate
 from nat_core.sharding import shard
@@ -42,7 +43,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "plain": {},
     "kl, old": {"beta": 0.1, "num_iterations": 2, "rollout_is": "token", "loss_type": "grpo", "epsilon": 0.01},
 }
-LAYOUTS: dict[str, Attention] = {"packed": "sdpa", "padded": "eager"}
+LAYOUTS: dict[str, Attention] = {"packed": "sdpa", "padded": "eager", "recomputed": "sdpa"}
 
 
 def spec_of(budget: str, objective: str) -> RunSpec:
@@ -55,18 +56,28 @@ def spec_of(budget: str, objective: str) -> RunSpec:
     )
 
 
-def is_a_case(budget: str, objective: str) -> bool:
-    """Whether these two are tried together."""
-    return objective == "plain" or budget in ("rpc", "optimal")
+def cases() -> list[str]:
+    """What is tried together."""
+    found = [f"{layout}/{budget}/plain" for layout in ("packed", "padded") for budget in BUDGETS]
+    found += [f"{layout}/{budget}/kl, old" for layout in ("packed", "padded") for budget in ("rpc", "optimal")]
+    return [*found, "recomputed/full/plain", "recomputed/rpc/kl, old"]
 
 
-def step(ranks: Ranks, layout: str, budget: str, objective: str) -> dict[str, Any]:
+def policy_of(layout: str, seed: int = 0, tied: bool = False) -> Policy:
+    policy = tiny_policy(seed, attention=LAYOUTS[layout], tied=tied)
+    if layout == "recomputed":
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.model.train()
+    return policy
+
+
+def step(ranks: Ranks, case: str) -> dict[str, Any]:
     """Metrics, the clipped gradient, the weights after a step, and what the law learned."""
+    layout, budget, objective = case.split("/")
     spec, tied = spec_of(budget, objective), budget == "rpc"
-    made = tiny_policy(attention=LAYOUTS[layout], tied=tied)
-    reference = shard(tiny_policy(1, attention=LAYOUTS[layout], tied=tied), ranks) if spec.objective.beta else None
-    policy = shard(made, ranks)
-    assert policy.layout == layout
+    policy = shard(policy_of(layout, tied=tied), ranks)
+    reference = shard(policy_of(layout, 1, tied), ranks) if spec.objective.beta else None
+    assert policy.layout == ("padded" if layout == "padded" else "packed")
     optimizer = torch.optim.AdamW(policy.parameters, lr=1e-2, fused=True)
     law = GradientMass()
     stats = update_on_batch(
@@ -90,8 +101,8 @@ def flat(tensors: list[torch.Tensor]) -> list[float]:
     return [float(x) for tensor in tensors for x in full(tensor).flatten()]
 
 
-def completions(ranks: Ranks, attention: Attention) -> list[list[list[int]]]:
-    policy = shard(tiny_policy(attention=attention), ranks)
+def completions(ranks: Ranks, layout: str) -> list[list[list[int]]]:
+    policy = shard(policy_of(layout), ranks)
     prompts = [[2, 3, 4], [5, 6], [7, 8, 9, 10], [3], [4, 4]]
     groups = generate(
         policy, prompts, num_samples=3, max_completion_length=9, temperature=1.0, max_batch_size=4, seed=11
@@ -100,15 +111,8 @@ def completions(ranks: Ranks, attention: Attention) -> list[list[list[int]]]:
 
 
 def everything(ranks: Ranks) -> dict[str, Any]:
-    steps = {
-        f"{layout}/{budget}/{objective}": step(ranks, layout, budget, objective)
-        for layout in LAYOUTS
-        for budget in BUDGETS
-        for objective in OBJECTIVES
-        if is_a_case(budget, objective)
-    }
-    sampled = {name: completions(ranks, attention) for name, attention in LAYOUTS.items()}
-    return {"steps": steps, "completions": sampled}
+    sampled = {layout: completions(ranks, layout) for layout in LAYOUTS}
+    return {"steps": {case: step(ranks, case) for case in cases()}, "completions": sampled}
 
 
 def main(path: Path) -> None:

@@ -13,24 +13,20 @@ from typing import Any
 import pytest
 import torch
 
-from nat_core.ranks import ALONE
+from nat_core.errors import SpecError
+from nat_core.ranks import ALONE, join
+from nat_core.spec import ResourcesSpec
 from tests.nat_core import gradient_on_ranks
-from tests.nat_core.gradient_on_ranks import BUDGETS, OBJECTIVES
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # processes of their own
 ROOT = Path(__file__).parents[2]
-CASES = [
-    f"{layout}/{budget}/{objective}"
-    for layout in gradient_on_ranks.LAYOUTS
-    for budget in BUDGETS
-    for objective in OBJECTIVES
-    if gradient_on_ranks.is_a_case(budget, objective)
-]
+CASES = gradient_on_ranks.cases()
 
 
 def torchrun(*arguments: str, size: int = 2) -> None:
     """Run a module as so many ranks, to a good end."""
     argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size), "-m"]
-    done = subprocess.run([*argv, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    done = subprocess.run([*argv, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr[-12000:]
 
 
@@ -45,8 +41,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @cache
 def alone(case: str) -> dict[str, Any]:
-    layout, budget, objective = case.split("/")
-    return gradient_on_ranks.step(ALONE, layout, budget, objective)
+    return gradient_on_ranks.step(ALONE, case)
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> float:
@@ -87,6 +82,12 @@ def test_a_rank_without_rows_takes_part(two: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("layout", gradient_on_ranks.LAYOUTS)
 def test_two_ranks_sample_what_one_samples(layout: str, two: list[dict[str, Any]]) -> None:
-    expected = gradient_on_ranks.completions(ALONE, gradient_on_ranks.LAYOUTS[layout])
+    expected = gradient_on_ranks.completions(ALONE, layout)
     assert len({tuple(ids) for group in expected for ids in group}) > 10
     assert two[0]["completions"][layout] == two[1]["completions"][layout] == expected
+
+
+def test_a_process_by_itself_joins_nobody_and_is_told_when_it_should() -> None:
+    assert join(ResourcesSpec()) is join(ResourcesSpec(gpus=1)) is ALONE
+    with pytest.raises(SpecError, match=r"resources\.gpus is 4, but the number of processes is 1; start one for each"):
+        join(ResourcesSpec(gpus=4))

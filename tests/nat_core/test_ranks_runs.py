@@ -17,7 +17,7 @@ from nat_core.trainer import Trainer, TrainResult
 from tests.nat_core.runs_on_ranks import HALF, branch, loaded
 from tests.nat_core.test_ranks import torchrun
 
-pytestmark = pytest.mark.slow  # real trainings, in processes of their own
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # real trainings, in processes of their own
 SPEC = {
     "data": {"type": "demo_arithmetic", "min_operations": 1, "max_operations": 3},
     "rollout": {"num_prompts": 4, "num_generations": 6, "max_completion_length": 32},
