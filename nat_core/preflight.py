@@ -33,8 +33,7 @@ def check_run(spec: RunSpec) -> None:
             there is a tokenizer, by the trainer before its first step.
     """
     check_microbatch(spec)
-    check_several(spec.model, spec.resources.gpus or 1)
-    check_engine_of_several(spec.rollout, spec.resources.gpus or 1)
+    check_several(spec, spec.resources.gpus or 1)
     check_model(spec.model)
     check_data(spec.data, spec.evaluation.num_prompts)
     for name, part in spec.evaluation.sets.items():
@@ -93,32 +92,21 @@ def check_engine(rollout: RolloutSpec, env: Mapping[str, str] = os.environ) -> N
         )
 
 
-def check_several(spec: ModelSpec, size: int) -> None:
-    """Whether a model can be trained by so many processes.
+def check_several(spec: RunSpec, size: int) -> None:
+    """Whether a run can be trained by so many processes.
 
     Raises:
         SpecError: it cannot.
     """
-    if size > 1 and spec.lora.r is not None:
-        raise SpecError.at(
-            "/resources/gpus",
-            f"resources.gpus is {size}, but model.lora.r is {spec.lora.r}, and adapters are trained on one GPU; set "
-            "resources.gpus to 1",
-        )
-
-
-def check_engine_of_several(rollout: RolloutSpec, size: int) -> None:
-    """Whether so many processes that train one run can sample by its engine.
-
-    Raises:
-        SpecError: they cannot.
-    """
-    if size > 1 and rollout.engine == "vllm":
-        raise SpecError.at(
-            "/resources/gpus",
-            f"resources.gpus is {size}, but rollout.engine is vllm, which takes weights from one GPU only; set "
-            "resources.gpus to 1, or use hf",
-        )
+    if size == 1:
+        return
+    for field, value, what in (
+        ("model.lora.r", spec.model.lora.r, "adapters are trained on one GPU"),
+        ("rollout.engine", spec.rollout.engine if spec.rollout.engine != "hf" else None, "vLLM serves one GPU's run"),
+    ):
+        if value is not None:
+            detail = f"resources.gpus is {size}, but {field} is {value}, and {what}; set resources.gpus to 1"
+            raise SpecError.at("/resources/gpus", detail)
 
 
 def check_model(spec: ModelSpec) -> None:

@@ -94,8 +94,5 @@ class Unheard(Reporter):
     def touch(self) -> None:
         """Nobody watches."""
 
-    def sync(self) -> None:
-        """Nothing is written."""
-
     def close(self) -> None:
         """Nothing is open."""

@@ -91,7 +91,7 @@ class Saver:
         now = Restored(self._reporter.step, evaluation_due)
         if now == self._saved:
             return
-        self._reporter.sync()
+        self._ranks.lead(self._reporter.sync)
         saved = self._save(
             self._run_dir / "checkpoints",
             *self._parts,

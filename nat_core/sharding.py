@@ -21,7 +21,6 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import PreTrainedModel
 
 from nat_core.model import Policy
-from nat_core.preflight import check_several
 from nat_core.ranks import Ranks, full
 
 T = TypeVar("T")
@@ -93,7 +92,6 @@ def shard(policy: Policy, ranks: Ranks) -> Policy:
     """The same policy cut over the ranks, as it is where there is one; the one given must not be used after."""
     if ranks.alone:
         return policy
-    check_several(policy.spec, ranks.size)
     known = {"unpackable": policy.unpackable, "token_cost": policy.token_cost}  # asked while weights are whole
     shadow = Policy(_empty_copy(policy.model), policy.tokenizer, policy.device, policy.spec)
     passes = _fully_shard(policy.model, init_device_mesh(policy.device.type, (ranks.size,)))

@@ -19,6 +19,7 @@ from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
 from nat_core.out_of_memory import is_out_of_memory
+from nat_core.preflight import check_several
 from nat_core.probe import probe_gradient
 from nat_core.ranks import ALONE, Ranks
 from nat_core.reporter import Reporter, Sink, Unheard
@@ -139,6 +140,7 @@ class Trainer:
         spec = self.spec
         if spec.resources.num_threads is not None:
             torch.set_num_threads(spec.resources.num_threads)
+        check_several(spec, self.ranks.size)
         self.ranks.take_device(spec.resources)
         self.source = open_source(spec.data, spec.evaluation.num_prompts)
         self.scorer = Scorer(spec.reward, self._warn)

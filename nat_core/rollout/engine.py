@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from nat_core.model import Policy
-from nat_core.preflight import check_engine_of_several
 from nat_core.rollout.completion import Completion
 from nat_core.rollout.hf import HfEngine
 from nat_core.spec import RunSpec
@@ -64,7 +63,6 @@ def open_engine(
     """
     if spec.rollout.engine == "hf":
         return HfEngine(policy, spec.rollout.max_batch_size)
-    check_engine_of_several(spec.rollout, policy.ranks.size)
     # vLLM is no requirement of natlab's, so none of its modules is imported unless asked for.
     if spec.rollout.vllm_mode == "server":
         from nat_core.rollout.vllm_server import ServerEngine

@@ -38,7 +38,7 @@ def test_in_an_experiment_the_fault_is_in_its_base() -> None:
     ("document", "why"),
     [
         ({"model": {"lora": {"r": 4}}}, "adapters are trained on one GPU"),
-        ({"rollout": {"engine": "vllm"}}, "takes weights from one GPU only"),
+        ({"rollout": {"engine": "vllm"}}, "vLLM serves one GPU's run"),
     ],
 )
 def test_what_is_done_on_one_gpu_only_is_refused_on_several(document: dict[str, object], why: str) -> None:
