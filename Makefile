@@ -33,7 +33,7 @@ test-fast: setup-dev ## run the tests that start no stack, browser or training
 	@$(FAST) $(ARGS)
 
 test-slow: setup-tests ## run the others: whole stack, faults, browser, training
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 test-vllm: ## run the tests of vLLM rollouts, with a real engine on the CPU, in .venv-vllm
 	@scripts/setup.sh --vllm
