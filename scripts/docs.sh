@@ -16,7 +16,7 @@ wanted=$("$python" -c "$read_extra")
 if [ "$(cat "$venv/natlab-stamp" 2>/dev/null || true)" != "$wanted" ]; then
   echo "docs: making $venv"
   "$python" -m venv --clear "$venv"
-  echo "$wanted" | "$venv/bin/python" -m pip --disable-pip-version-check install --quiet -c constraints.txt -r /dev/stdin
+  echo "$wanted" | "$venv/bin/python" -m pip --disable-pip-version-check install --quiet --quiet -c constraints.txt -r /dev/stdin
   printf '%s\n' "$wanted" >"$venv/natlab-stamp"
 fi
 "$venv/bin/sphinx-build" --builder html --fail-on-warning --keep-going --quiet --fresh-env docs "$site"
