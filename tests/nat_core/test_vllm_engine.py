@@ -16,7 +16,7 @@ from nat_core import __main__ as trainer
 from nat_core.errors import RolloutError, SpecError
 from nat_core.interrupt import Interrupted
 from nat_core.model import load_policy
-from nat_core.preflight import ALLOWED_VLLM_SERVERS, check_engine
+from nat_core.preflight import ALLOWED_VLLM_SERVERS, check_engine, check_run
 from nat_core.rollout import vllm as colocated
 from nat_core.rollout.agreement import check_agreement
 from nat_core.rollout.completion import Completion
@@ -52,6 +52,12 @@ def server_spec(url: str = URL, **rollout: object) -> RunSpec:
 def test_mode_and_address_must_fit(rollout: dict[str, object], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         run_spec(rollout={"engine": "vllm"} | rollout)
+
+
+def test_adapters_are_refused_before_anything_is_loaded() -> None:
+    check_run(run_spec(rollout={"engine": "vllm"}))
+    with pytest.raises(SpecError, match=r"model\.lora\.r is 4 and vLLM is given whole weights"):
+        check_run(run_spec(rollout={"engine": "vllm"}, model={"lora": {"r": 4}}))
 
 
 def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
