@@ -43,6 +43,11 @@ OF_RUNS = {
         "Lower `optim.learning_rate` or raise `optim.warmup_steps`; look at the last samples and at `grad_norm` and "
         "`budget/max_weight` just before. The last checkpoint is from before it happened.",
     ),
+    "rollout": Remedy(
+        "The engine that samples completions failed, or its probabilities are further from the trainer's than rounding "
+        "explains: it samples from another model than the one that is trained.",
+        "The sentence says which. See [rollouts by vLLM](vllm.md): the server's flags and address, and its own log.",
+    ),
     "reward": Remedy(
         "A reward function raised, its process fell over, or it returned no finite number. It never "
         "counts as 0 silently.",
