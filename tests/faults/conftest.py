@@ -29,6 +29,7 @@ def stack(tmp_path: Path, lease_s: float) -> Iterator[Stack]:
         try:
             yield stack
             assert stack.trainers() == []
+            wait_until(lambda: stack.left_of_the_trainer() == [])
         finally:
             stack.close()
     wait_until(lambda: processes_of(stack.home) == [])

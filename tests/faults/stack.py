@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import redis
 
+from server.event_log import ATTEMPT_STRIDE
 from tests.e2e.support import processes_of
 from tests.server.conftest import Api
 from tests.server.support import VALKEY, free_port, wait_until
 
 LEASE_S = 3.0
+HANG_S = "30"  # a trainer loads torch in that time, too, on a machine that is busy
 TOKEN = "a-token-for-the-faults"
 SEAM = Path(__file__).with_name("seam")
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 6
+FULL_BYTES = 100_000
 
 BASE = {
     "steps": STEPS,
@@ -85,6 +92,16 @@ class Stack:
         self.parts[name].send_signal(number)
         if number == signal.SIGKILL:
             self.parts[name].wait(20)
+
+    @contextlib.contextmanager
+    def disk_full(self, name: str) -> Iterator[None]:
+        """No file of a part grows beyond what its log may need."""
+        pid, (_, most) = self.parts[name].pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (FULL_BYTES, most))
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
 
     def log(self, name: str) -> str:
         return (self.logs / f"{name}.log").read_text()
@@ -152,6 +169,12 @@ class Stack:
         (found,) = self.api.call("GET", f"/runs/{run_id}/metrics", params={"keys": key})
         return list(zip(found["x"], found["y"], strict=True))
 
+    def outcome(self, run_id: str) -> Any:
+        """What the server summed the run up to when it ended."""
+        with closing(sqlite3.connect(f"file:{self.home}/natlab.db?mode=ro", uri=True)) as database:
+            (sums,) = database.execute("SELECT sums FROM outcome WHERE run_id = ?", (run_id,)).fetchone()
+        return json.loads(sums)
+
     # --- the end ----------------------------------------------------------------------------------
 
     def spare(self) -> int:
@@ -165,6 +188,16 @@ class Stack:
         """Those of runs; one that waits for a run shows none."""
         return [line for line in processes_of(self.home) if str(self.home / "runs") in line]
 
+    def left_of_the_trainer(self) -> list[str]:
+        """Living processes of the session of the trainer that came to FAULT's place, whatever they are called."""
+        session = int(self.mark.read_text()) if self.mark.exists() else -1
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        return found
+
     def close(self) -> None:
         """End everything at once, trainers with their workers: what a test wanted to see has been seen."""
         for process in self.parts.values():
@@ -176,12 +209,31 @@ class Stack:
 
 def assert_as_if_nothing_had_happened(stack: Stack, run_id: str, undisturbed: Path) -> None:
     """Every step once, with the values and the weights of a run that went straight through."""
-    assert stack.series(run_id) == values(undisturbed)
-    steps = [event["step"] for event in stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})]
-    assert steps == list(range(1, STEPS + 1))
-    assert [x for x, _ in stack.series(run_id, "eval/accuracy")] == [0, STEPS]
+    reported = stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})
+    expected = events(undisturbed, "metrics")
+    assert [event["step"] for event in reported] == list(range(1, STEPS + 1))
+    assert [of_training(event["values"]) for event in reported] == [of_training(event["values"]) for event in expected]
+    assert stack.series(run_id) == [(event["step"], event["values"]["reward"]) for event in expected]
+    evaluated = stack.api.call("GET", f"/runs/{run_id}/events", params={"type": "evaluation"})
+    answers = [(event["step"], event["correct"]) for event in events(undisturbed, "evaluation")]
+    assert [(event["step"], event["correct"]) for event in evaluated] == answers and len(answers) == 2
+    for key in ("tokens/generated", "tokens/selected", "tokens/trunk"):
+        total = sum(event["values"][key] for event in expected)
+        assert stack.outcome(run_id)[key.replace("/", "_")] == total
+    assert_all_samples_arrived(stack.folder(run_id), reported)
     assert weights(stack.folder(run_id)) == weights(undisturbed)
     wait_until(lambda: stack.trainers() == [])
+
+
+def assert_all_samples_arrived(folder: Path, reported: list[Any]) -> None:
+    """Each step has what its worker sampled of the machine, whichever way its event took."""
+    kept: dict[int, Any] = {}
+    for path in folder.glob("usage.*.jsonl"):
+        first = (int(path.suffixes[0].removeprefix(".")) - 1) * ATTEMPT_STRIDE
+        kept |= {first + line["seq"]: line["values"] for line in map(json.loads, path.read_text().splitlines())}
+    arrived = {event["seq"]: of_machine(event["values"]) for event in reported}
+    assert arrived == {seq: kept.get(seq, {}) for seq in arrived}
+    assert any("system/memory_gib" in values for values in arrived.values())
 
 
 def pending_signals(pid: int) -> set[int]:
@@ -198,7 +250,16 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in newest.rglob("*.safetensors")}
 
 
-def values(folder: Path) -> list[tuple[float, float]]:
-    """Reward by step, from the events of a run that nothing disturbed."""
-    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    return [(event["step"], event["values"]["reward"]) for event in events if event["type"] == "metrics"]
+def events(folder: Path, kind: str) -> list[Any]:
+    """Those of a kind, from the file of a run that nothing disturbed."""
+    found = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [event for event in found if event["type"] == kind]
+
+
+def of_training(values: dict[str, float | None]) -> dict[str, float | None]:
+    """What a run comes to whenever and wherever it is done: nothing of time, and nothing of the machine."""
+    return {key: value for key, value in values.items() if not key.startswith(("timing_s/", "perf/", "system/"))}
+
+
+def of_machine(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: value for key, value in values.items() if key.startswith("system/")}

@@ -86,3 +86,20 @@ def test_database_is_locked_for_longer_than_the_lease(stack: Stack, undisturbed:
     other.rollback()
     other.close()
     assert_undisturbed_by_it(stack, run_id, undisturbed)
+
+
+def test_disk_of_the_server_takes_no_more_for_a_while(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(FAULT="rollout:3:stop")
+    stack.wait_for_fault()
+
+    def is_refused() -> bool:
+        return stack.http.patch(f"/api/v1/runs/{run_id}", json={"notes": "x" * 20_000}).status_code == 500
+
+    with stack.disk_full("server"):
+        wait_until(is_refused, 60)
+        stack.go_on()
+        stack.wait_for_the_end_of_training(run_id)
+        wait_until(is_refused, 60)
+        assert stack.api.run(run_id)["state"] == "running"  # reading goes on
+    assert_undisturbed_by_it(stack, run_id, undisturbed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import Stack, assert_as_if_nothing_had_happened
+from tests.faults.stack import HANG_S, Stack, assert_as_if_nothing_had_happened
 from tests.server.support import wait_until
 
 pytestmark = pytest.mark.slow
@@ -37,8 +37,8 @@ def test_trainer_killed(stack: Stack, undisturbed: Path, place: str) -> None:
 
 def test_trainer_hangs(stack: Stack, undisturbed: Path) -> None:
     run_id = stack.launch()
-    stack.start_worker(FAULT="backward:5:stop", NATLAB_HANG_S="15")  # it loads torch in that time, too
-    run = stack.wait_for(run_id, "succeeded")
+    stack.start_worker(FAULT="backward:5:stop", NATLAB_HANG_S=HANG_S)
+    run = stack.wait_for(run_id, "succeeded", 180)
     assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
     assert run["attempts"][0]["reason"] == "hung"
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)

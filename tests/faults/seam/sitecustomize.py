@@ -1,7 +1,8 @@
 """Loaded by every Python of a fault test: makes a trainer die, or wait, at an exact place of its work.
 
-FAULT is a place and what happens there, FAULT_MARK a file that is made when it happens: once, so that
-the next attempt gets past. CLOCK_SKEW_S sets the time of day off by so much. Nothing in natlab knows of this.
+FAULT is a place and what happens there, FAULT_MARK a file that is made when it happens and names the process:
+once, so that the next attempt gets past. CLOCK_SKEW_S sets the time of day off by so much. Nothing in natlab knows of
+this.
 
     rollout:4:kill          in the fourth call of the sampler, after a few tokens
     backward:3:hold         in the third backward pass: wait there for whoever ends the trainer
@@ -22,7 +23,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -31,11 +31,12 @@ AFTER_TOKENS = 5
 
 
 def fire(gradient: Any = None) -> Any:
-    mark = Path(os.environ["FAULT_MARK"])
     try:
-        mark.touch(exist_ok=False)
+        mark = os.open(os.environ["FAULT_MARK"], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     except FileExistsError:
         return None
+    os.write(mark, str(os.getpid()).encode())
+    os.close(mark)
     return ACTIONS[ACTION](gradient)
 
 
