@@ -27,7 +27,8 @@ ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-backgroun
 WIDTH = 1280
 DRAWN = """() => [...document.querySelectorAll('[data-chart]')]
   .filter(chart => chart.closest('.chart').getBoundingClientRect().top < innerHeight && chart.offsetParent)
-  .every(chart => chart.classList.contains('nothing') || chart.querySelector('svg.main-svg'))"""
+  .every(chart => chart.classList.contains('nothing') || chart.querySelector('svg.main-svg'))
+  && (!document.getElementById('cost') || document.querySelector('[data-testid=plan-table]'))"""
 RENAME = """names => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
