@@ -47,18 +47,19 @@ def test_events_are_on_disk_before_the_checkpoint_that_follows_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nat_core import saving
+    from nat_core.ranks import ALONE
     from nat_core.spec import CheckpointSpec
 
     done: list[str] = []
 
-    def save_checkpoint(folder: Path, **_: object) -> SimpleNamespace:
+    def save_checkpoint(folder: Path, *_: object, **__: object) -> SimpleNamespace:
         done.append("checkpoint")
         return SimpleNamespace(path=folder / "step-00000001", size_bytes=1)
 
     monkeypatch.setattr(saving, "save_checkpoint", save_checkpoint)
     monkeypatch.setattr(os, "fsync", lambda number: done.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
     reporter = Reporter(tmp_path / "events.jsonl")
-    saver = saving.Saver(tmp_path, CheckpointSpec(), reporter, ())
+    saver = saving.Saver(tmp_path, CheckpointSpec(), reporter, (SimpleNamespace(ranks=ALONE),))
     reporter.step = 1
     saver.save()
     assert done == ["events.jsonl", "checkpoint"]
