@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -88,11 +87,10 @@ def test_serves_alone_on_its_home_and_ends_well_with_a_stream_open(
             with http.stream("GET", "/api/v1/stream") as stream:
                 assert stream.status_code == 200
                 process.send_signal(stop)
-                began = time.monotonic()
-                assert process.wait(10) == 0
-                assert time.monotonic() - began < 4
+                assert process.wait(60) == 0
         log = process.stderr.read()
         assert "Traceback" not in log and token not in log
+        assert "graceful" not in log  # what uvicorn says where it had to cut a stream off
 
 
 @pytest.mark.parametrize(
