@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import STEPS, values, weights
+from tests.faults.stack import STEPS, events, of_training, weights
 from tests.hosts.boxes import Boxes
 from tests.server.support import wait_until
 
@@ -61,9 +61,11 @@ def assert_trained_once_on_the_other(boxes: Boxes, run_id: str, undisturbed: Pat
     run = boxes.api.run(run_id)
     assert [attempt["worker_id"] for attempt in run["attempts"]] == ["box-1-1", "box-2-1"]
     assert run["attempts"][0]["reason"] == "worker_lost"
-    assert boxes.series(run_id) == values(undisturbed)
-    events = boxes.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})
-    assert [event["step"] for event in events] == list(range(1, STEPS + 1))
+    expected = events(undisturbed, "metrics")
+    assert boxes.series(run_id) == [(event["step"], event["values"]["reward"]) for event in expected]
+    reported = boxes.api.call("GET", f"/runs/{run_id}/events", params={"type": "metrics"})
+    assert [event["step"] for event in reported] == list(range(1, STEPS + 1))
+    assert [of_training(event["values"]) for event in reported] == [of_training(event["values"]) for event in expected]
     assert weights(boxes.folder_on("box-2", run_id)) == weights(undisturbed)
 
 
