@@ -283,6 +283,7 @@ def test_data_rewards_and_sets_are_chosen_in_the_form(site: Site, page: Page) ->
 
 def test_two_sets_of_one_name_are_refused_and_none_is_lost(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
     for _ in range(2):
         page.get_by_role("button", name="Add a set").click()
         page.get_by_label("Name", exact=True).last.fill("same")
