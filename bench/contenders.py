@@ -44,19 +44,28 @@ def natlab(policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources
 
 def largest_share(policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources: ResourcesSpec) -> float:
     """Places of the largest micro-batch of a selection, as a share of `full`'s: the mean of 200, none of them run."""
+    places = _largest(policy, batch, budget, resources, 200)
+    return sum(places) / len(places) / _largest(policy, batch, FullBudget(), resources, 1)[0]
 
-    def largest(budget: BudgetSpec, draws: int) -> float:
-        spec = RunSpec(budget=budget, resources=resources, rollout=_rollout(batch))
-        generator, total = torch.Generator().manual_seed(0), 0
-        for _ in range(draws):
-            step = draw_step(policy, batch, spec, generator)
-            plan = plan_microbatches(
-                step.rows.prompts, step.rows.completions, step.selection, spec.resources, policy.layout
-            )
-            total += max(micro.tokens.num_places for micro in plan)
-        return total / draws
 
-    return largest(budget, 200) / largest(FullBudget(), 1)
+def typical_seed(policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources: ResourcesSpec) -> int:
+    """Of 200, the seed whose selection's largest micro-batch comes closest to their mean: whose memory is typical."""
+    places = _largest(policy, batch, budget, resources, 200)
+    mean = sum(places) / len(places)
+    return min(range(len(places)), key=lambda seed: abs(places[seed] - mean))
+
+
+def _largest(
+    policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources: ResourcesSpec, seeds: int
+) -> list[int]:
+    """Places of the largest micro-batch of each seed's selection."""
+    spec = RunSpec(budget=budget, resources=resources, rollout=_rollout(batch))
+    found = []
+    for seed in range(seeds):
+        step = draw_step(policy, batch, spec, torch.Generator().manual_seed(seed))
+        plan = plan_microbatches(step.rows.prompts, step.rows.completions, step.selection, resources, policy.layout)
+        found.append(max(micro.tokens.num_places for micro in plan))
+    return found
 
 
 def trl(policy: Policy, batch: CompletionBatch, sequences: int, folder: Path) -> Contender:

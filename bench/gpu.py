@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from bench.contenders import natlab
+from bench.contenders import natlab, typical_seed
 from bench.shapes import policy_of, random_batch, read_lengths
 from bench.turns import peak_gib, take_turns
 from nat_core.attention import varlen_serves
@@ -56,8 +56,9 @@ def measure(options: argparse.Namespace, checkpointing: bool) -> dict[str, list[
         contenders = {budget.label: natlab(policy, batch, budget, resources) for budget in budgets}
         rows = take_turns(contenders, device, options.selections)
         weights = sum(p.numel() * p.element_size() for p in policy.parameters) / 1024**3
-        for row in rows:
-            row["activations_gib"] = peak_gib(contenders[row["name"]], policy)
+        for row, budget in zip(rows, budgets, strict=True):
+            seed = typical_seed(policy, batch, budget, resources)
+            row["activations_gib"] = peak_gib(contenders[row["name"]], policy, seed)
             row["total_gib"] = row["activations_gib"] + 2 * weights  # weights and gradients
             if (peak := peak_flops(device)) is not None:
                 row["model_flops_utilisation"] = row["flops"] / row["seconds"] / peak

@@ -83,32 +83,38 @@ def reporting(events: int) -> float:
     return 1e3 * took / events
 
 
-def streaming(pairs: int, steps: int) -> dict[str, Any]:
-    """What streaming adds to a step: the same run launched on a stack, and trained beside that stack with no worker.
+def streaming(pairs: int, steps: int, threads: int) -> dict[str, Any]:
+    """What streaming adds to a step: the same run launched on a stack, and trained beside that stack, which then rests.
 
-    Both do the same steps, with all of the machine's cores, by turns. So the ratio of a step's time with worker, Redis,
-    ingest and heartbeats to its time without them is that of the same work; and what those processes compute meanwhile,
-    as a share of the machine, is what they take from the trainer at most.
+    Both do the same steps, on as many threads, by turns. So the ratio of a step's time with worker, Redis,
+    ingest and heartbeats to its time without them is that of the same work. And what those processes compute during the
+    one, less what they compute at rest during the other, as a share of the machine, is what streaming takes from it.
     """
     ratios: list[float] = []
     shares: list[float] = []
+    at_rest: list[float] = []
     with running_stack() as (stack, lab, home):
         for pair in range(pairs):
             turns = {}
             for streamed in (pair % 2 == 0, pair % 2 == 1):
                 wait_until(lambda: _is_warm(stack))  # else the next trainer loads beside this one
-                turns[streamed] = _streamed(stack, lab, home, steps) if streamed else _alone(home, steps)
+                turns[streamed] = (_streamed if streamed else _alone)(
+                    stack, lab, home, _spec(steps, num_threads=threads)
+                )
             with_it, without = turns[True], turns[False]
             ratios += [a / b for a, b in zip(with_it.steps_s, without.steps_s, strict=True)]
-            shares.append(with_it.stack_cpu_s / sum(with_it.steps_s) / (os.cpu_count() or 1))
+            at_rest.append(without.stack_share)
+            shares.append(with_it.stack_share - without.stack_share)
     low, high = median_interval(ratios)
     return {
         "pairs": pairs,
         "steps": len(ratios),
+        "threads": threads,
         "added": statistics.median(ratios) - 1,
         "added_low": low - 1,
         "added_high": high - 1,
         "processor_share": statistics.median(shares),
+        "at_rest": statistics.median(at_rest),
     }
 
 
@@ -124,7 +130,12 @@ class Training:
     """The steps of a run from its second on, and the processor time of the stack's processes during them."""
 
     steps_s: list[float]
-    stack_cpu_s: float = 0.0
+    stack_cpu_s: float
+
+    @property
+    def stack_share(self) -> float:
+        """Of the machine's processor time."""
+        return self.stack_cpu_s / sum(self.steps_s) / (os.cpu_count() or 1)
 
 
 def _spec(steps: int, **resources: Any) -> ExperimentSpec:
@@ -152,29 +163,32 @@ def _launch(lab: NatLab, home: Path) -> Launch:
     )
 
 
-def _streamed(stack: Stack, lab: NatLab, home: Path, steps: int) -> Training:
+def _streamed(stack: Stack, lab: NatLab, home: Path, spec: ExperimentSpec) -> Training:
     """Train by the worker. Nobody asks the server meanwhile: what it does is for the run."""
-    (run,) = lab.launch(_spec(steps, num_threads=os.cpu_count())).runs
-    folder = home / "runs" / run.id
+    (run,) = lab.launch(spec).runs
+    used = _cpu_s_during(stack, home / "runs" / run.id, spec.base.steps)
+    lab.wait(run.experiment_id)
+    return Training(_durations(home / "runs" / run.id), used)
+
+
+def _alone(stack: Stack, lab: NatLab, home: Path, spec: ExperimentSpec) -> Training:
+    """The same run by a trainer that nobody listens to, while the stack has nothing to do."""
+    with tempfile.TemporaryDirectory(prefix="alone-", dir=home) as name:
+        folder = Path(name)
+        (folder / "spec.json").write_text(spec.expand()[0].model_dump_json())
+        argv = [sys.executable, "-m", "nat_core", str(folder / "spec.json"), "--output", name]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            used = _cpu_s_during(stack, folder, spec.base.steps)
+            process.wait(60)
+        return Training(_durations(folder), used)
+
+
+def _cpu_s_during(stack: Stack, folder: Path, steps: int) -> float:
+    """Processor time of the stack from the first step told in this folder until the last."""
     wait_until(lambda: len(_step_times(folder)) >= 1, every_s=_LOOK_S)
     before = _cpu_s(stack)
     wait_until(lambda: len(_step_times(folder)) >= steps, every_s=_LOOK_S)
-    used = _cpu_s(stack) - before
-    lab.wait(run.experiment_id)
-    return Training(_durations(folder), used)
-
-
-def _alone(home: Path, steps: int) -> Training:
-    """The same run by a trainer that nobody listens to."""
-    with tempfile.TemporaryDirectory(prefix="alone-", dir=home) as name:
-        folder = Path(name)
-        (spec,) = _spec(steps, num_threads=os.cpu_count()).expand()
-        (folder / "spec.json").write_text(spec.model_dump_json())
-        argv = [sys.executable, "-m", "nat_core", str(folder / "spec.json"), "--output", name]
-        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            wait_until(lambda: len(_step_times(folder)) >= steps, every_s=_LOOK_S)
-            process.wait(60)
-        return Training(_durations(folder))
+    return _cpu_s(stack) - before
 
 
 def _is_warm(stack: Stack) -> bool:

@@ -55,18 +55,21 @@ def _row(name: str, turns: list[dict[str, float]], full: list[dict[str, float]])
     }
 
 
-def peak_gib(contender: Contender, policy: Policy) -> float:
-    """Peak memory of one gradient above weights and gradients: allocated on a GPU, resident set on a CPU."""
+def peak_gib(contender: Contender, policy: Policy, seed: int = 0) -> float:
+    """Peak memory of one gradient above weights and gradients: allocated on a GPU, resident set on a CPU.
+
+    `seed` is of the selection.
+    """
     for parameter in policy.parameters:
         parameter.grad = torch.zeros_like(parameter)
     gc.collect()
     if policy.device.type == "cuda":
         level = torch.cuda.memory_allocated(policy.device)
         torch.cuda.reset_peak_memory_stats(policy.device)
-        contender(torch.Generator().manual_seed(0))
+        contender(torch.Generator().manual_seed(seed))
         return (torch.cuda.max_memory_allocated(policy.device) - level) / 1024**3
     from nat_core.memory import PeakMemory  # needs psutil, which a GPU's memory does not
 
     with PeakMemory(policy.device) as memory:
-        contender(torch.Generator().manual_seed(0))
+        contender(torch.Generator().manual_seed(seed))
     return memory.peak_gib

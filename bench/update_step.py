@@ -3,7 +3,8 @@
 The same completions, weights and loss for everyone. Timed is what makes the gradient: selection, forward and backward
 passes; the optimizer's step is the same for all and left out. Contenders take turns, a fresh selection each time, so
 that a machine that slows down slows all of them; what counts is the median of each one's ratio to `full` in its turn.
-Memory is each contender's peak above weights and gradients, in a process of its own.
+Memory is each contender's peak above weights and gradients, in a process of its own, with a selection whose largest
+micro-batch is as large as it is on average.
 
 Two arms, which answer two questions: as many *sequences* a micro-batch for everyone (a smaller budget shows as less
 memory), and as many *tokens* a micro-batch (it shows as fewer micro-batches, so as time). The baseline is our own
@@ -30,7 +31,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.contenders import Contender, largest_share, natlab, trl
+from bench.contenders import Contender, largest_share, natlab, trl, typical_seed
 from bench.figure_file import write_figure
 from bench.prediction import predict, rates_of
 from bench.shapes import policy_of, random_batch, read_lengths
@@ -148,6 +149,14 @@ def _peaks(
     return {name: {"peak_gib": memory_apart(arguments, arm, name)} for name in names}
 
 
+def _peak(policy: Policy, batch: CompletionBatch, arm: str, name: str, options: argparse.Namespace) -> float:
+    """Of a selection with which the largest micro-batch is as large as it is on average."""
+    contender = contenders_of(policy, batch, arm, options)[name]
+    drawn = {budget.label: budget for budget in budgets_of(options.selector, options.budgets)}.get(name)
+    seed = typical_seed(policy, batch, drawn, resources_of(arm, options)) if drawn else 0
+    return peak_gib(contender, policy, seed)
+
+
 def _shown(turns: range) -> Iterable[int]:
     return track(turns, description="taking turns", console=Console(stderr=True))
 
@@ -221,8 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if options.only:
         arm, name = options.only
-        policy, batch = _setting(options, torch.device(options.device))
-        print(peak_gib(contenders_of(policy, batch, arm, options)[name], policy))
+        print(_peak(*_setting(options, torch.device(options.device)), arm, name, options))
         return
     read = [json.loads(path.read_text()) for path in options.read or []]
     report = joined(read) if read else measure(options, arguments)

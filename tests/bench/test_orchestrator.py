@@ -78,6 +78,6 @@ def test_launches_begin_warm_and_straight_after_another() -> None:
 
 @pytest.mark.slow
 def test_streaming_compares_the_same_steps() -> None:
-    found = streaming(pairs=1, steps=3)
+    found = streaming(pairs=1, steps=3, threads=1)
     assert (found["pairs"], found["steps"]) == (1, 2)
-    assert found["added_low"] <= found["added"] <= found["added_high"] and found["processor_share"] > 0
+    assert found["added_low"] <= found["added"] <= found["added_high"] and found["at_rest"] > 0

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from bench import update_step
-from bench.contenders import Work, natlab, trl
+from bench.contenders import Work, largest_share, natlab, trl, typical_seed
 from bench.shapes import Lengths, policy_of, random_batch, read_lengths
 from bench.update_step import budgets_of, peak_gib, take_turns
 from bench.update_step_figure import figure
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy
-from nat_core.spec import FullBudget, ResourcesSpec
+from nat_core.spec import FullBudget, ResourcesSpec, RpcBudget
 from tests.nat_core.builders import gradients
 
 LENGTHS = Lengths("", prompt=4, group=2, lengths=[9, 3, 14, 6])
@@ -52,6 +52,15 @@ def test_shares_are_medians_of_ratios_within_a_turn() -> None:
 def test_peak_memory_is_above_weights_and_gradients() -> None:
     policy, batch = setting()
     assert 0 <= peak_gib(natlab(policy, batch, FullBudget(), ResourcesSpec()), policy) < 1
+
+
+def test_memory_is_measured_on_a_selection_of_typical_size() -> None:
+    policy, batch = setting()
+    budget, resources = RpcBudget(fraction=0.5), ResourcesSpec(per_device_train_batch_size=2)
+    full = natlab(policy, batch, FullBudget(), resources)(torch.Generator()).largest
+    seed = typical_seed(policy, batch, budget, resources)
+    typical = natlab(policy, batch, budget, resources)(torch.Generator().manual_seed(seed)).largest
+    assert abs(typical / full - largest_share(policy, batch, budget, resources)) <= 0.5 / full
 
 
 @pytest.mark.slow
