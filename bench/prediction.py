@@ -14,7 +14,7 @@ from nat_core.spec import BudgetSpec, ModelSpec, ResourcesSpec, RolloutSpec, Run
 
 Row = dict[str, Any]
 
-PREDICTED = ("seconds", "flops", "kept_tokens", "peak_gib")
+PREDICTED = ("seconds", "flops", "kept_tokens", "allocated_gib")
 
 
 def rates_of(shape: str, device: torch.device, spec: ModelSpec) -> Rates:
@@ -41,10 +41,11 @@ def predict(
         )
         shaped = ModelShape.of_config(SHAPES[shape].to_dict())
         plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
+        above = plan.total_gib - plan.memory_gib["weights"] - plan.memory_gib["optimizer"]
         row["predicted"] = {
             "seconds": plan.seconds,
             "flops": plan.flops,
             "kept_tokens": plan.tokens_selected,
-            "peak_gib": plan.memory_gib["activations"] + plan.memory_gib["logits"],
+            "allocated_gib": above - 4 * shaped.parameters / 1024**3,  # of which gradients are not a part
         }
         row["off"] = {name: row["predicted"][name] / row[name] - 1 for name in PREDICTED if row.get(name)}

@@ -6,10 +6,12 @@ import gc
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from bench.contenders import Contender
 from nat_core.gradient import synchronise
@@ -73,3 +75,17 @@ def peak_gib(contender: Contender, policy: Policy, seed: int = 0) -> float:
     with PeakMemory(policy.device) as memory:
         contender(torch.Generator().manual_seed(seed))
     return memory.peak_gib
+
+
+def allocated_gib(contender: Contender, policy: Policy, seed: int = 0) -> float:
+    """The same by what its tensors take: what a CPU's allocator keeps for later and cannot give back is left out."""
+    if policy.device.type == "cuda":
+        return peak_gib(contender, policy, seed)
+    for parameter in policy.parameters:
+        parameter.grad = None
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        contender(torch.Generator().manual_seed(seed))
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    sizes = (event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    gradients = sum(parameter.numel() * parameter.element_size() for parameter in policy.parameters)
+    return (max(accumulate(sizes), default=0) - gradients) / 1024**3

@@ -4,7 +4,7 @@ The same completions, weights and loss for everyone. Timed is what makes the gra
 passes; the optimizer's step is the same for all and left out. Contenders take turns, a fresh selection each time, so
 that a machine that slows down slows all of them; what counts is the median of each one's ratio to `full` in its turn.
 Memory is each contender's peak above weights and gradients, in a process of its own, with a selection whose largest
-micro-batch is as large as it is on average.
+micro-batch is as large as it is on average: what the process holds, and what its tensors take.
 
 Two arms, which answer two questions: as many *sequences* a micro-batch for everyone (a smaller budget shows as less
 memory), and as many *tokens* a micro-batch (it shows as fewer micro-batches, so as time). The baseline is our own
@@ -35,7 +35,7 @@ from bench.contenders import Contender, largest_share, natlab, trl, typical_seed
 from bench.figure_file import write_figure
 from bench.prediction import predict, rates_of
 from bench.shapes import policy_of, random_batch, read_lengths
-from bench.turns import peak_gib, take_turns
+from bench.turns import allocated_gib, peak_gib, take_turns
 from bench.update_step_figure import figure
 from nat_core import hardware
 from nat_core.batch import CompletionBatch
@@ -44,6 +44,7 @@ from nat_core.model import Policy
 from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec
 
 ARMS = ("sequences", "tokens")
+MEMORY = {"peak_gib": peak_gib, "allocated_gib": allocated_gib}
 _BUDGETS: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
 
 
@@ -73,9 +74,9 @@ def contenders_of(
     return found
 
 
-def memory_apart(arguments: list[str], arm: str, name: str) -> float:
-    """`peak_gib` of one contender in a process of its own."""
-    command = [sys.executable, "-m", "bench.update_step", *arguments, "--only", arm, name]
+def memory_apart(arguments: list[str], arm: str, name: str, kind: str) -> float:
+    """Memory of one contender in a process of its own, of a kind in `MEMORY`."""
+    command = [sys.executable, "-m", "bench.update_step", *arguments, "--only", arm, name, kind]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"measuring the memory of {name} ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -146,15 +147,16 @@ def _peaks(
     policy: Policy, batch: CompletionBatch, arm: str, options: argparse.Namespace, arguments: list[str]
 ) -> dict[str, dict[str, float]]:
     names = contenders_of(policy, batch, arm, options)
-    return {name: {"peak_gib": memory_apart(arguments, arm, name)} for name in names}
+    return {name: {kind: memory_apart(arguments, arm, name, kind) for kind in MEMORY} for name in names}
 
 
-def _peak(policy: Policy, batch: CompletionBatch, arm: str, name: str, options: argparse.Namespace) -> float:
+def _memory(policy: Policy, batch: CompletionBatch, options: argparse.Namespace) -> float:
     """Of a selection with which the largest micro-batch is as large as it is on average."""
+    arm, name, kind = options.only
     contender = contenders_of(policy, batch, arm, options)[name]
     drawn = {budget.label: budget for budget in budgets_of(options.selector, options.budgets)}.get(name)
     seed = typical_seed(policy, batch, drawn, resources_of(arm, options)) if drawn else 0
-    return peak_gib(contender, policy, seed)
+    return MEMORY[kind](contender, policy, seed)
 
 
 def _shown(turns: range) -> Iterable[int]:
@@ -174,7 +176,9 @@ def show(report: dict[str, Any], console: Console) -> None:
     """Print the tables."""
     for arm, rows in report["arms"].items():
         title = f"{report['model']}, {report['lengths']['name']}, as many {arm} a micro-batch for everyone"
-        table = Table("", "s", "time", "FLOPs", "time saved / FLOPs saved", "largest micro-batch", "peak GiB", box=None)
+        table = Table(
+            "", "s", "time", "FLOPs", "time saved / FLOPs saved", "largest micro-batch", "peak GiB", "tensors", box=None
+        )
         for row in rows:
             saved, share = row["time_saved_of_flops_saved"], row.get("largest_share")
             table.add_row(
@@ -184,7 +188,7 @@ def show(report: dict[str, Any], console: Console) -> None:
                 f"{row['flops_share']:.0%}",
                 "" if saved is None else f"{saved:.2f}",
                 f"{row['largest_microbatch']:,.0f}" + ("" if share is None else f" ({share:.0%})"),
-                f"{row['peak_gib']:.2f}" if "peak_gib" in row else "",
+                *(f"{row[kind]:.2f}" if kind in row else "" for kind in MEMORY),
             )
         console.print(title, table, "", sep="\n")
         for row in (row for row in rows if "off" in row):
@@ -221,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--figure", type=Path, help="a .png or .html to draw")
     parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
     parser.add_argument("--scratch", type=Path, default=Path(".natlab/bench"), help="folder that TRL may write in")
-    parser.add_argument("--only", nargs=2, metavar=("ARM", "NAME"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs=3, metavar=("ARM", "NAME", "KIND"), help=argparse.SUPPRESS)
     return parser
 
 
@@ -229,8 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     if options.only:
-        arm, name = options.only
-        print(_peak(*_setting(options, torch.device(options.device)), arm, name, options))
+        print(_memory(*_setting(options, torch.device(options.device)), options))
         return
     read = [json.loads(path.read_text()) for path in options.read or []]
     report = joined(read) if read else measure(options, arguments)

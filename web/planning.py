@@ -157,7 +157,10 @@ def _warnings(base: RunSpec, budgets: Sequence[BudgetPlan], room: Room | None) -
 
 
 def _remedy(base: RunSpec, plan: BudgetPlan, room_gib: float) -> str:
-    held = sum(plan.memory_gib.get(part, 0.0) for part in ("weights", "gradients", "optimizer", "reference"))
+    # Adam keeps two numbers a gradient; gradients may hide behind activations in the plan, but smaller batches do not
+    # make them smaller.
+    held = sum(plan.memory_gib.get(part, 0.0) for part in ("weights", "optimizer", "reference"))
+    held += plan.memory_gib["optimizer"] / 2
     if held > room_gib:
         return f"{significant(held)} of them whatever the batch is, so take a smaller model or a larger worker"
     size = base.resources.per_device_train_batch_size

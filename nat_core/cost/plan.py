@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from nat_core.cost.memory import memory_gib
 from nat_core.cost.rates import Rates
 from nat_core.cost.shape import ModelShape
-from nat_core.spec import BudgetSpec, ModelSpec, RunSpec
+from nat_core.spec import BudgetSpec, RunSpec
 
-_GIB = 1024**3
-_NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # of a weight: its 4 bits, and its part of a scale of a scale
 _CELLS = 64  # of the midpoint rule over long completions
 
 Reach = Callable[[float, int, float], float]
@@ -59,7 +58,7 @@ class StepPlan:
         flops: operations of forward and backward passes, the head's recomputation not counted.
         num_microbatches: how many.
         largest_microbatch: tokens of the largest.
-        memory_gib: by part: weights, gradients, optimizer, reference, activations, logits.
+        memory_gib: by part: weights, gradients, optimizer, reference, activations, logits; what there is at the peak.
         seconds: of forward and backward passes; None where the device's rates are not known.
     """
 
@@ -112,7 +111,7 @@ def plan_step(
         flops=cost.linear(trunk) + attention + cost.head(kept),
         num_microbatches=count,
         largest_microbatch=largest,
-        memory_gib=_memory(spec, shape, largest, min(kept / count, spec.resources.logprob_chunk_tokens)),
+        memory_gib=memory_gib(spec, shape, count, largest, kept / count),
         seconds=rates.seconds(count, trunk, attention, kept) if rates else None,
     )
 
@@ -151,35 +150,3 @@ def _microbatches(spec: RunSpec, trunk: float, num_rows: int, longest: int) -> t
     size, cap = spec.resources.per_device_train_batch_size, spec.resources.max_tokens_per_microbatch
     count = max(1, math.ceil(num_rows / size if size is not None else trunk / cap))
     return count, max(trunk / count, min(longest, trunk))
-
-
-def _memory(spec: RunSpec, shape: ModelShape, tokens: float, chunk: float) -> dict[str, float]:
-    lora, adapters = spec.model.lora, shape.adapter_weights(spec.model.lora)
-    trained = 4 * (shape.parameters if lora.r is None else adapters)  # in float32, whatever the passes run in
-    weights = trained if lora.r is None else trained + _frozen(spec.model, shape)
-    layer, kept = shape.activation_bytes(spec.model.dtype), shape.layers
-    if lora.r is not None:  # what goes from one matrix of an adapter to the other
-        layer += (2 if spec.model.dtype == "bfloat16" else 4) * lora.r * len(lora.modules or shape.matrices)
-    activations = tokens * layer * kept
-    if spec.model.gradient_checkpointing:  # each layer's input, and one layer in full while it is made again
-        activations = tokens * (4 * shape.hidden * shape.layers + layer)
-    working = tokens * 4 * (3 * shape.intermediate + 4 * shape.hidden)  # gradients on their way through a layer
-    copied = spec.objective.beta > 0 and lora.r is None  # with adapters the reference is the same model without them
-    parts = {
-        "weights": weights,
-        "gradients": trained,
-        "optimizer": 2 * trained,
-        "reference": weights if copied else 0,
-        "activations": activations + working,
-        "logits": 2 * 4 * chunk * shape.vocabulary,
-    }
-    return {name: size / _GIB for name, size in parts.items() if size}
-
-
-def _frozen(model: ModelSpec, shape: ModelShape) -> float:
-    """Bytes of a model beside adapters: matrices as the passes read them or in 4 bits, the rest in float32."""
-    head = 0 if shape.tied else shape.hidden * shape.vocabulary
-    half = 2 if model.dtype == "bfloat16" else 4
-    layers = shape.token_cost.trunk_weights
-    matrix = _NF4_BYTES if model.lora.quantize == "nf4" else half
-    return layers * matrix + head * half + (shape.parameters - layers - head) * 4

@@ -12,7 +12,8 @@ import torch
 from bench import update_step
 from bench.contenders import Work, largest_share, natlab, trl, typical_seed
 from bench.shapes import Lengths, policy_of, random_batch, read_lengths
-from bench.update_step import budgets_of, peak_gib, take_turns
+from bench.turns import allocated_gib, peak_gib
+from bench.update_step import budgets_of, take_turns
 from bench.update_step_figure import figure
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy
@@ -54,6 +55,16 @@ def test_peak_memory_is_above_weights_and_gradients() -> None:
     assert 0 <= peak_gib(natlab(policy, batch, FullBudget(), ResourcesSpec()), policy) < 1
 
 
+def test_memory_of_tensors_follows_the_tokens_of_a_micro_batch() -> None:
+    policy, batch = setting()
+    half, whole = (
+        allocated_gib(natlab(policy, batch, FullBudget(), ResourcesSpec(per_device_train_batch_size=rows)), policy)
+        for rows in (2, 4)
+    )
+    gradients = sum(p.numel() * p.element_size() for p in policy.parameters) / 1024**3
+    assert 0 < half + gradients < whole + gradients < 1
+
+
 def test_memory_is_measured_on_a_selection_of_typical_size() -> None:
     policy, batch = setting()
     budget, resources = RpcBudget(fraction=0.5), ResourcesSpec(per_device_train_batch_size=2)
@@ -74,7 +85,11 @@ def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> No
     names = [budget.label for budget in budgets_of("rpc", [0.5, 0.25])]
     assert [row["name"] for row in report["arms"]["sequences"]] == [*names, "TRL"]
     assert [row["name"] for row in report["arms"]["tokens"]] == names
-    assert all(row["seconds"] > 0 and row["peak_gib"] >= 0 for rows in report["arms"].values() for row in rows)
+    assert all(
+        row["seconds"] > 0 and row["peak_gib"] >= 0 and row["allocated_gib"] < 1
+        for rows in report["arms"].values()
+        for row in rows
+    )
     half = report["arms"]["sequences"][1]
     assert 0.35 < half["flops_share"] < 0.6 and 0.35 < half["largest_share"] < 0.75
     assert [row["factor"] for row in report["growth"]] == [1, 2, 4, 8]

@@ -75,8 +75,7 @@ def test_activations_are_what_autograd_keeps(model: dict[str, Any]) -> None:
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         accumulate_gradient(policy, None, step, spec)
     planned = plan_step(spec, shape, LONG.prompt, LONG.lengths)
-    working = planned.largest_microbatch * 4 * (3 * shape.intermediate + 4 * shape.hidden)
-    activations = planned.memory_gib["activations"] * 1024**3 - working
+    activations = planned.memory_gib["activations"] * 1024**3
     assert activations == pytest.approx(sum(kept.values()), rel=0.25)
 
 
@@ -97,6 +96,17 @@ def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
     assert with_reference.memory_gib["reference"] == with_reference.memory_gib["weights"]
 
 
+def test_gradients_of_a_single_micro_batch_take_the_place_of_its_activations() -> None:
+    shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
+    one = plan_step(spec_for({"selector": "full"}), shape, 10, [500, 500]).memory_gib
+    two = plan_step(spec_for({"selector": "full"}, resources=ONE_EACH), shape, 10, [500, 500]).memory_gib
+    short = plan_step(spec_for({"selector": "full"}), shape, 1, [1]).memory_gib
+    assert "gradients" not in one and one["activations"] > one["weights"]
+    assert two["gradients"] == two["weights"]
+    assert short["gradients"] + short["activations"] + short["logits"] == pytest.approx(short["weights"])
+
+
+ONE_EACH = {"per_device_train_batch_size": 1}
 LORA = {"lora": {"r": 8}}
 
 
@@ -116,8 +126,8 @@ def test_memory_with_adapters_is_theirs_and_the_frozen_model_s_once() -> None:
     shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
 
     def memory(**model: Any) -> dict[str, float]:
-        spec = spec_for({"selector": "full"}, model=model, objective={"beta": 0.1})
-        return plan_step(spec, shape, 10, [10]).memory_gib
+        spec = spec_for({"selector": "full"}, model=model, objective={"beta": 0.1}, resources=ONE_EACH)
+        return plan_step(spec, shape, 10, [10, 10]).memory_gib  # two micro-batches
 
     gib = 1024**3
     whole, adapted, half, quarter = (

@@ -1,0 +1,69 @@
+"""The expected memory of one update step, by part."""
+
+from __future__ import annotations
+
+from nat_core.cost.shape import ModelShape
+from nat_core.spec import ModelSpec, RunSpec
+
+_GIB = 1024**3
+_NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # of a weight: its 4 bits, and its part of a scale of a scale
+
+
+def memory_gib(spec: RunSpec, shape: ModelShape, count: int, tokens: float, selected: float) -> dict[str, float]:
+    """GiB of tensors at a step's peak, by part; parts that take nothing are left out.
+
+    Args:
+        count: of micro-batches.
+        tokens: of the largest, that go through the layers.
+        selected: of a micro-batch, that go through the head.
+    """
+    trained = 4 * _trained(spec.model, shape)  # in float32, whatever the passes run in
+    weights = trained if spec.model.lora.r is None else trained + _frozen(spec.model, shape)
+    copied = spec.objective.beta > 0 and spec.model.lora.r is None  # adapters off, the same model is the reference
+    activations, head = _activations(spec.model, shape, tokens), _head(spec, shape, selected)
+    working = tokens * 4 * (3 * shape.intermediate + 4 * shape.hidden)  # gradients on their way through a layer
+    # From the second micro-batch on all gradients stand beside the activations. Those of the first take the place of
+    # activations as these go, so that they show only where they are more.
+    gradients = trained if count > 1 else max(0.0, trained - activations - max(head, working))
+    parts = {
+        "weights": weights,
+        "gradients": gradients,
+        "optimizer": 2 * trained,
+        "reference": weights if copied else 0,
+        "activations": activations + max(0.0, working - head),  # the head is through when the layers go back
+        "logits": head,
+    }
+    return {name: size / _GIB for name, size in parts.items() if size}
+
+
+def _activations(model: ModelSpec, shape: ModelShape, tokens: float) -> float:
+    """Bytes that the layers keep for the backward pass."""
+    layer = shape.activation_bytes(model.dtype)
+    if model.lora.r is not None:  # what goes from one matrix of an adapter to the other
+        layer += (2 if model.dtype == "bfloat16" else 4) * model.lora.r * len(model.lora.modules or shape.matrices)
+    if model.gradient_checkpointing:  # each layer's input, and one layer in full while it is made again
+        return tokens * (4 * shape.hidden * shape.layers + layer)
+    return tokens * layer * shape.layers
+
+
+def _head(spec: RunSpec, shape: ModelShape, selected: float) -> float:
+    """Bytes of the head's backward pass: a chunk's logits twice while they are made again, then the gradient of its
+    weights; that of the chunks before is there all the time.
+    """
+    logits = 4 * min(selected, spec.resources.logprob_chunk_tokens) * shape.vocabulary
+    gradient = 4 * shape.hidden * shape.vocabulary if spec.model.lora.r is None else 0
+    before = gradient if selected > spec.resources.logprob_chunk_tokens else 0
+    return before + max(2 * logits, logits + gradient)
+
+
+def _trained(model: ModelSpec, shape: ModelShape) -> int:
+    return shape.parameters if model.lora.r is None else shape.adapter_weights(model.lora)
+
+
+def _frozen(model: ModelSpec, shape: ModelShape) -> float:
+    """Bytes of a model beside adapters: matrices as the passes read them or in 4 bits, the rest in float32."""
+    head = 0 if shape.tied else shape.hidden * shape.vocabulary
+    half = 2 if model.dtype == "bfloat16" else 4
+    layers = shape.token_cost.trunk_weights
+    matrix = _NF4_BYTES if model.lora.quantize == "nf4" else half
+    return layers * matrix + head * half + (shape.parameters - layers - head) * 4
