@@ -191,3 +191,10 @@ def test_true_and_false_are_no_numbers(document: dict[str, object]) -> None:
 
 def test_true_and_false_are_still_what_they_are() -> None:
     assert parse_run_spec({"evaluation": {"greedy": False}}).evaluation.greedy is False
+
+
+def test_the_compared_example_runs_the_explained_one() -> None:
+    compared = parse_experiment_spec(load_document(Path("examples") / "smollm2_budgets.yaml"))
+    explained = parse_run_spec(load_document(Path("examples") / "smollm2_reasoning.yaml"))
+    assert compared.base.model_copy(update={"budget": explained.budget, "seed": explained.seed}) == explained
+    assert explained.budget in compared.budgets
