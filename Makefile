@@ -42,9 +42,14 @@ test-vllm: ## run the tests of vLLM rollouts, with a real engine on the CPU, in 
 check: setup-dev ## format, lint, types, import contracts and the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j 2 types contracts-and-fast-tests
+
+types:
 	$(BIN)/mypy
+
+contracts-and-fast-tests:
 	$(BIN)/lint-imports --no-cache >.venv/lint-imports.log || { cat .venv/lint-imports.log; exit 1; }
-	$(FAST)
+	$(FAST) $(ARGS)
 
 format: setup-dev ## rewrite the code in the one format, and fix what can be fixed by itself
 	$(BIN)/ruff format .

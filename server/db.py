@@ -124,7 +124,13 @@ class Database:
     def _migrate(self) -> None:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        self._copy_before(config)
+        scripts = ScriptDirectory.from_config(config)
+        with self._writer.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+        if revision == scripts.get_current_head():
+            return
+        if revision is not None and any(script.revision == revision for script in scripts.walk_revisions()):
+            self._copy_before(revision)
         with self._writer.connect() as connection:
             config.attributes["connection"] = connection
             try:
@@ -135,14 +141,8 @@ class Database:
                     "use the version that wrote it, or another NATLAB_HOME"
                 ) from None
 
-    def _copy_before(self, config: Config) -> None:
+    def _copy_before(self, revision: str) -> None:
         """Keep the database as it is where migrations are about to change it: beside it, named by its revision."""
-        with self._writer.connect() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
-        scripts = ScriptDirectory.from_config(config)
-        known = revision is not None and any(script.revision == revision for script in scripts.walk_revisions())
-        if not known or revision == scripts.get_current_head():
-            return
         copy = self.path.with_name(f"{self.path.name}.{revision}.bak")
         copy.unlink(missing_ok=True)
         os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from nat_core.version import __version__
 from server import api, errors, figures, openapi, pages
@@ -19,6 +19,12 @@ from server.settings import Settings
 from server.store import Store
 from server.watch import Watch
 from web import assets
+
+# One tree for every application of a process: FastAPI works out what a route takes and gives when the tree that it
+# hangs in is first asked for it.
+ROUTES = APIRouter()
+for part in (api.router, health.router, docs.router, figures.router, pages.router):
+    ROUTES.include_router(part)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -65,7 +71,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     errors.install(app)
     openapi.install(app)
-    for router in (api.router, health.router, docs.router, figures.router, pages.router):
-        app.include_router(router)
+    app.router.routes.extend(ROUTES.routes)
     assets.mount(app)
     return app

@@ -60,6 +60,7 @@ from nat_core.spec.run import (
     demo_experiment,
 )
 from nat_core.spec.section import (
+    Closed,
     Section,
 )
 from nat_core.spec.sections import (
@@ -75,6 +76,7 @@ __all__ = [
     "Budget",
     "BudgetSpec",
     "CheckpointSpec",
+    "Closed",
     "CompletionsBudget",
     "CsvData",
     "CustomReward",

@@ -21,15 +21,6 @@ from nat_core.spec.sections import (
 )
 
 
-def _no_truth_for_a_number(cls: type[Section], value: Any, info: ValidationInfo) -> Any:
-    """pydantic would take true for 1, which no schema of numbers allows."""
-    found = value if isinstance(value, list) else [value]
-    truth = next((item for item in found if isinstance(item, bool)), None)
-    if truth is not None:
-        raise ValueError(f"{info.field_name} is {str(truth).lower()}, but it is a number; write one")
-    return value
-
-
 class RunSpec(Section):
     """One training run, whole."""
 
@@ -45,8 +36,6 @@ class RunSpec(Section):
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     seed: int = Field(0, ge=0, lt=2**31, description="Seeds weights, prompt order, sampling and selection.")
     steps: int = Field(60, ge=1, le=10_000_000, description="Rollout batches to train on.")
-
-    _numbers = field_validator("seed", "steps", mode="before")(classmethod(_no_truth_for_a_number))
 
     @field_validator("reward", mode="before")
     @classmethod
@@ -111,8 +100,6 @@ class ExperimentSpec(Section):
         default=[], max_length=20, description="Words to find the experiment by."
     )
     notes: str = Field("", max_length=20_000, description="Anything worth remembering.")
-
-    _numbers = field_validator("seeds", "baseline", "margin", mode="before")(classmethod(_no_truth_for_a_number))
 
     @field_validator("base", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from nat_core.records import WorkerRecord
 from server.api.conditional import ConditionalRoute
-from server.api.deps import Body, Instance, LifeDep, StoreDep, Whole
+from server.api.deps import Body, Instance, LifeDep, StoreDep
 from server.api.runs import Claimed
 
 router = APIRouter(prefix="/workers", tags=["workers"], route_class=ConditionalRoute)
@@ -31,7 +31,7 @@ class Registration(Body):
 
 class Offer(Body):
     instance: Instance = ""
-    free_gpus: Whole = Field(0, ge=0, le=1024, description="GPUs of this worker's machine that nobody holds.")
+    free_gpus: int = Field(0, ge=0, le=1024, description="GPUs of this worker's machine that nobody holds.")
 
 
 @router.get("")

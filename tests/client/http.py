@@ -67,7 +67,7 @@ def answering(routes: dict[str, Answer | Callable[[Asked], Answer]]) -> Iterator
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     table.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield table

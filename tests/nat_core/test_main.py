@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nat_core.events import StateEvent, parse_event
+from tests.server.support import wait_until
 
 SPEC = {
     "data": {"type": "demo_arithmetic", "min_operations": 1, "max_operations": 2},
@@ -34,8 +35,12 @@ def start(folder: Path, *arguments: str, **changes: object) -> subprocess.Popen[
 
 def wait_for_first_step(folder: Path, process: subprocess.Popen[str]) -> None:
     path = folder / "run" / "events.jsonl"
-    while not (path.exists() and '"step":1,' in path.read_text()):
+
+    def stepped() -> bool:
         assert process.poll() is None, process.communicate()
+        return path.exists() and '"step":1,' in path.read_text()
+
+    wait_until(stepped, timeout_s=120)
 
 
 def last_event(folder: Path) -> object:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from nat_core.errors import DataError, ModelError, SpecError
 from nat_core.preflight import check_experiment, check_run
 from nat_core.spec import (
     ExperimentSpec,
+    Section,
     demo_experiment,
     load_document,
     parse_experiment_spec,
@@ -174,19 +177,61 @@ def test_the_torch_free_modules_are_torch_free(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "document",
+    ("document", "detail"),
     [
-        {"baseline": False},
-        {"margin": True},
-        {"seeds": [True]},
-        {"base": {"steps": True}},
-        {"base": {"seed": False}},
+        ({"baseline": False}, "baseline is false, but input should be a valid integer; change it to fit"),
+        ({"margin": True}, "margin is true, but input should be a valid number; change it to fit"),
+        ({"seeds": [3, True]}, "seeds.1 is true, but input should be a valid integer; change it to fit"),
+        ({"base": {"steps": True}}, "base.steps is true, but input should be a valid integer; change it to fit"),
+        (
+            {"base": {"optim": {"learning_rate": True}}},
+            "base.optim.learning_rate is true, but input should be a valid number; change it to fit",
+        ),
+        (
+            {"budgets": [{"selector": "rpc", "fraction": True}]},
+            "budgets.0.fraction is true, but input should be a valid number; change it to fit",
+        ),
+        (
+            {"base": {"model": {"lora": {"r": True}}}},
+            "base.model.lora.r is true, but input should be a valid integer; change it to fit",
+        ),
     ],
 )
-def test_true_and_false_are_no_numbers(document: dict[str, object]) -> None:
+def test_true_and_false_are_no_numbers(document: dict[str, object], detail: str) -> None:
     whole = {"name": "x", "budgets": [{"selector": "full"}], **document}
-    with pytest.raises(SpecError, match=r"is (true|false), but it is a number; write one"):
+    with pytest.raises(SpecError) as caught:
         parse_experiment_spec(whole)
+    (fault,) = caught.value.faults
+    assert fault.detail == detail
+    assert fault.pointer == "/" + detail.partition(" ")[0].replace(".", "/")
+
+
+def sections(base: type[Section] = Section) -> list[type[Section]]:
+    """Every kind of section that a spec may hold."""
+    return [kind for found in base.__subclasses__() for kind in (found, *sections(found))]
+
+
+def kinds_of(schema: dict[str, Any]) -> set[str]:
+    """The types that a field's schema allows, an array's by its items."""
+    parts = schema.get("anyOf", []) + ([schema["items"]] if "items" in schema else [])
+    return {schema.get("type", "")}.union(*map(kinds_of, parts))
+
+
+NUMBERS = [
+    pytest.param(section, name, "array" in kinds, id=f"{section.__name__}.{name}")
+    for section in sections()
+    for name, schema in section.model_json_schema().get("properties", {}).items()
+    if (kinds := kinds_of(schema)) & {"integer", "number"} and "const" not in schema
+]
+
+
+@pytest.mark.parametrize(("section", "name", "several"), NUMBERS)
+def test_no_field_that_takes_a_number_takes_true(section: type[Section], name: str, several: bool) -> None:
+    assert len(NUMBERS) > 60
+    with pytest.raises(ValidationError) as caught:
+        section.model_validate({name: [True] if several else True})
+    (found,) = [error for error in caught.value.errors() if error["loc"][0] == name]
+    assert found["type"] in ("int_type", "float_type") and repr(found["input"]) == "true"
 
 
 def test_true_and_false_are_still_what_they_are() -> None:

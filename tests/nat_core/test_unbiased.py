@@ -41,6 +41,8 @@ SURPRISAL = torch.tensor([[0.1, 2.0, 0.5, 0.0], [1.0, 0.0, 0.0, 0.0], [0.3, 0.01
 
 COST = torch.tensor([[5.0, 1.0, 2.0, 0.0], [5.0, 0.0, 0.0, 0.0], [5.0, 1.0, 2.0, 3.0]], dtype=torch.float64)
 TOKEN_WEIGHT = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+# Log-probabilities of the policy, of the old one, of the reference and of the engine; entropies.
+NUMBERS = -2 * torch.rand(5, 3, WIDTH, generator=torch.Generator().manual_seed(11), dtype=torch.float64)
 
 Weighted = tuple[float, TokenSelection]
 
@@ -155,32 +157,30 @@ def loss_and_gradient(
     objective: ObjectiveSpec, selection: TokenSelection, split: tuple[tuple[int, ...], ...] = ((0, 1, 2),)
 ) -> tuple[Tensor, Tensor]:
     """Loss, and gradient by log-probability and entropy [2, 3, T], summed over micro-batches of these rows."""
-    source = torch.Generator().manual_seed(11)
+    old, reference, rollout = NUMBERS[1:4]
 
-    def numbers() -> Tensor:
-        return -torch.rand(3, WIDTH, generator=source, dtype=torch.float64) * 2
+    def loss(logprobs: Tensor, entropy: Tensor) -> Tensor:
+        parts = [
+            policy_loss(
+                objective,
+                logprobs[rows],
+                old[rows],
+                ADVANTAGES[rows],
+                LENGTHS[rows],
+                selection.rows(rows),
+                ref_logprobs=reference[rows] if objective.beta else None,
+                rollout_logprobs=rollout[rows],
+                entropy=entropy[rows],
+                max_completion_length=6,
+                total_tokens=int(LENGTHS.sum()),
+                num_completions=3,
+            ).loss
+            for rows in map(torch.tensor, split)
+        ]
+        return torch.stack(parts).sum()
 
-    logprobs, old, reference, rollout, entropy = (numbers() for _ in range(5))
-    logprobs.requires_grad_(), entropy.requires_grad_()
-    total = torch.zeros((), dtype=torch.float64)
-    for rows in map(torch.tensor, split):
-        part = policy_loss(
-            objective,
-            logprobs[rows],
-            old[rows],
-            ADVANTAGES[rows],
-            LENGTHS[rows],
-            selection.rows(rows),
-            ref_logprobs=reference[rows] if objective.beta else None,
-            rollout_logprobs=rollout[rows],
-            entropy=entropy[rows],
-            max_completion_length=6,
-            total_tokens=int(LENGTHS.sum()),
-            num_completions=3,
-        )
-        total = total + part.loss
-    gradient = torch.autograd.grad(total, (logprobs, entropy), allow_unused=True, materialize_grads=True)
-    return total.detach(), torch.stack(gradient)
+    gradient, value = torch.func.grad_and_value(loss, argnums=(0, 1))(NUMBERS[0], NUMBERS[4])
+    return value, torch.stack(gradient)
 
 
 _LAWS_AND_FRACTIONS = [("linear", 0.5), ("linear", 0.25), ("uniform", 0.5), ("uniform", 0.75), ("optimal", 0.4)]
@@ -208,7 +208,16 @@ CASES = _cases()
 
 @cache
 def selections(name: str) -> tuple[Weighted, ...]:
-    return tuple(CASES[name]())
+    """Every selection that can be, with its chance; equal masks once, with their chances added."""
+    masks: dict[tuple[bool, ...], Weighted] = {}
+    for chance, selection in CASES[name]():
+        key = mask_of(selection)
+        masks[key] = (chance + (masks[key][0] if key in masks else 0.0), selection)
+    return tuple(masks.values())
+
+
+def mask_of(selection: TokenSelection) -> tuple[bool, ...]:
+    return tuple(selection.keep.flatten().tolist())
 
 
 # Terms beside the plain policy loss, each with every loss type.
@@ -234,11 +243,21 @@ WHOLE_COMPLETIONS = ("full", "completions", "completions flat")
 
 
 def average(name: str, objective: ObjectiveSpec, split: tuple[tuple[int, ...], ...]) -> tuple[Tensor, Tensor, float]:
-    loss, gradient, mass = torch.zeros((), dtype=torch.float64), torch.zeros(2, 3, WIDTH, dtype=torch.float64), 0.0
-    for chance, selection in merged(selections(name)):
-        part_loss, part_gradient = loss_and_gradient(objective, selection, split)
-        loss, gradient, mass = loss + chance * part_loss, gradient + chance * part_gradient, mass + chance
-    return loss, gradient, mass
+    """Of the loss and of the gradient, over every selection: each is worked out by itself, all of them at once."""
+    found = selections(name)
+    chances = torch.tensor([chance for chance, _ in found], dtype=torch.float64)
+    probability = found[0][1].inclusion_prob
+    assert all(selection.inclusion_prob.equal(probability) for _, selection in found)
+
+    def of_one(keep: Tensor) -> tuple[Tensor, Tensor]:
+        return loss_and_gradient(objective, selection_of(keep, probability), split)
+
+    masks = torch.stack([selection.keep for _, selection in found])
+    if objective.sequence_level:  # asks a selection whether it keeps whole completions, which one mask alone can answer
+        losses, gradients = map(torch.stack, zip(*map(of_one, masks), strict=True))
+    else:
+        losses, gradients = torch.func.vmap(of_one)(masks)
+    return chances @ losses, torch.tensordot(chances, gradients, 1), float(chances.sum())
 
 
 @pytest.mark.parametrize(
@@ -262,16 +281,6 @@ def test_average_over_all_selections_is_the_full_loss_and_gradient(name: str, ob
 def test_ratios_of_whole_completions_refuse_parts_of_them(objective: str) -> None:
     with pytest.raises(SpecError, match="needs every token of a completion"):
         loss_and_gradient(SEQUENCE_LEVEL[objective], draw(RpcBudget(fraction=0.5)))
-
-
-def merged(found: tuple[Weighted, ...]) -> list[Weighted]:
-    """Equal masks once, with their chances added."""
-    masks: dict[tuple[bool, ...], Weighted] = {}
-    for chance, selection in found:
-        key = tuple(selection.keep.flatten().tolist())
-        before = masks.get(key)
-        masks[key] = (chance + (before[0] if before else 0.0), selection)
-    return list(masks.values())
 
 
 @pytest.mark.parametrize(
@@ -306,7 +315,7 @@ def test_the_sampler_draws_masks_as_often_as_the_enumeration_says(name: str, bud
         keep = draw(budget, source).keep
         key = tuple(keep.flatten().tolist())
         seen[key] = seen.get(key, 0) + 1
-    expected = {tuple(s.keep.flatten().tolist()): chance for chance, s in merged(selections(name))}
+    expected = {mask_of(selection): chance for chance, selection in selections(name)}
     assert seen.keys() <= {key for key, chance in expected.items() if chance > 0}
     for key, chance in expected.items():
         spread = (max(chance * (1 - chance), 1e-12) / draws) ** 0.5

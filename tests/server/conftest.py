@@ -9,18 +9,25 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from server.main import create_app
 from server.settings import Settings
-from tests.server.support import experiment, valkey
+from tests.server.support import experiment, opened, valkey
 
 
 @pytest.fixture(scope="session")
 def session_redis_url() -> Iterator[str]:
     with valkey() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """One event loop for the requests of all tests: a new one for each takes longer than most answers."""
+    with start_blocking_portal() as portal:
+        yield portal
 
 
 @pytest.fixture
@@ -39,16 +46,16 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
 @pytest.fixture
 def app(settings: Settings) -> Iterator[FastAPI]:
     """The application; its threads run only where a test enters its lifespan."""
-    app = create_app(settings)
-    yield app
-    app.state.broker.close()
-    app.state.store.close()
+    with opened(settings) as app:
+        yield app
 
 
 @pytest.fixture
-def client(app: FastAPI) -> TestClient:
+def client(app: FastAPI, portal: BlockingPortal) -> TestClient:
     """Talks to the application without a network, and without its background threads."""
-    return TestClient(app, base_url="http://127.0.0.1:8300", raise_server_exceptions=False)
+    client = TestClient(app, base_url="http://127.0.0.1:8300", raise_server_exceptions=False)
+    client.portal = portal
+    return client
 
 
 class Api:

