@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step-00000060` with the model as transformers saves it (of one with adapters, these as peft
 saves them), the optimizer's tensors (safetensors; of several ranks a file each, see `sharded_checkpoint`), `state.json`
-and `manifest.json` (sizes and sha256 of all files, written last). Never pickle.
+and `manifest.json` (sizes and sha256 of all files, written last). Never pickle. A folder whose name begins with a dot
+is being written, or is on its way out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from nat_core.token_selection import GradientMass
 from nat_core.weights import load_weights, save_weights
 
 _PREFIX = "step-"
+_PARTIAL = ".partial-"
+_REPLACED = ".replaced-"
+_PRUNED = ".pruned-"
 _ALWAYS = ("optimizer.safetensors", "state.json")
 
 
@@ -77,13 +81,13 @@ def save_checkpoint(
         save_weights(policy, partial / "model")
         save_file(tensors, partial / "optimizer.safetensors")
         size = seal(partial, state)
-    put_in_place(partial, final, keep)
+        put_in_place(partial, final, keep)
     return Saved(final, size)
 
 
 def places(folder: Path, step: int) -> tuple[Path, Path]:
     """Where a checkpoint is in the end, and where it is written."""
-    return folder / f"{_PREFIX}{step:08d}", folder / f".partial-{step:08d}"
+    return folder / f"{_PREFIX}{step:08d}", folder / f"{_PARTIAL}{step:08d}"
 
 
 def small_state(
@@ -119,12 +123,41 @@ def cleared_on_error(partial: Path, final: Path) -> Iterator[None]:
 
 
 def put_in_place(partial: Path, final: Path, keep: int) -> None:
-    """Give a sealed checkpoint its name, and delete all but the `keep` newest."""
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    fsync(final.parent)
-    for old in list_checkpoints(final.parent)[:-keep]:
-        shutil.rmtree(old)
+    """Give a sealed checkpoint its name, and delete all but the `keep` newest.
+
+    One of the same step steps aside first, so that one of the two is whole at every moment (see `bring_back`); and
+    what is deleted loses its name first, so that nothing half-deleted is ever taken for a checkpoint.
+    """
+    folder = final.parent
+    if final.exists():
+        _step_aside(_REPLACED, final)
+    try:
+        partial.rename(final)
+    except OSError:
+        bring_back(folder)
+        raise
+    fsync(folder)
+    for old in list_checkpoints(folder)[:-keep]:
+        with contextlib.suppress(OSError):  # it goes with the next one
+            _step_aside(_PRUNED, old)
+    for prefix in (_PARTIAL, _REPLACED, _PRUNED):  # and what a killed trainer left of the like
+        for left in folder.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def bring_back(folder: Path) -> None:
+    """Undo a replacement that was cut off after the old checkpoint had stepped aside and before the new one came."""
+    for aside in sorted(folder.glob(f"{_REPLACED}*")):
+        final = folder / aside.name.removeprefix(_REPLACED)
+        if not final.exists():
+            aside.rename(final)
+            fsync(folder)
+
+
+def _step_aside(prefix: str, path: Path) -> None:
+    aside = path.with_name(f"{prefix}{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
 
 
 def load_checkpoint(

@@ -10,6 +10,7 @@ from typing import Any
 from nat_core.checkpoint import (
     Restored,
     Saved,
+    bring_back,
     list_checkpoints,
     load_checkpoint,
     save_checkpoint,
@@ -47,6 +48,7 @@ class Saver:
             CheckpointError: the newest whole one is of another model, so that an earlier one would be, too.
         """
         folder = self._run_dir / "checkpoints"
+        self._ranks.lead(lambda: bring_back(folder))
         damaged = 0
         for name in self._ranks.lead(lambda: [path.name for path in reversed(list_checkpoints(folder, damaged=True))]):
             path = folder / name

@@ -60,7 +60,7 @@ def save_sharded(
     def finish() -> int:
         with cleared_on_error(partial, final):
             size = seal(partial, state)
-        put_in_place(partial, final, keep)
+            put_in_place(partial, final, keep)
         return size
 
     with policy.whole() as whole:

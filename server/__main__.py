@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,12 +20,15 @@ from fastapi import FastAPI
 
 from nat_core import logs
 from server.broker import Broker
+from server.connections import ImpatientHttp
 from server.credentials import Role, secrets_of, token_file, with_tokens
 from server.errors import ServerError, StartError
 from server.main import create_app
 from server.settings import Settings
 
 log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 2000
 
 
 class Server(uvicorn.Server):
@@ -39,9 +43,10 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,  # or anyone on this machine could call himself whom he likes, and escape the rate
                 timeout_graceful_shutdown=5,
+                http=ImpatientHttp,
                 ws="none",
                 log_config=None,
-                limit_concurrency=2000,
+                limit_concurrency=MOST_CONNECTIONS,
             )
         )
         self._hub = app.state.hub
@@ -64,6 +69,7 @@ def main() -> int:
     except ServerError as error:
         print(f"natlab server: {error.message}", file=sys.stderr)
         return 2
+    allow_open_files()
     say_where(settings, listening.getsockname()[1])
     server = Server(app)
     for stop in (
@@ -102,6 +108,15 @@ def listen(settings: Settings) -> socket.socket:
             f"({error.strerror or error}); stop what uses it or choose another port"
         ) from None
     return listening
+
+
+def allow_open_files() -> None:
+    """As many as connections may be open, and some: with 1024, which is usual, idle ones would keep SQLite from its."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + 500
+    if allowed < wanted and allowed != resource.RLIM_INFINITY:
+        upto = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (upto, most))
 
 
 def own_home(settings: Settings) -> None:

@@ -2,7 +2,8 @@
 
 A run that is lost goes on in a new attempt from the newest checkpoint in its folder. What the old
 attempt reported after that step happened, but not to this run: those rows are superseded, so that
-every step is there once. Nothing is deleted; a row counts up to its attempt's `kept_to`.
+every step is there once. Nothing is deleted; a row counts up to its attempt's `kept_to`. Of a checkpoint that was
+still to be evaluated, several attempts may begin with that: the newest one's answers count.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ NOTHING = -1
 
 COUNTS = (
     "JOIN attempt ON attempt.run_id = event.run_id AND attempt.number = event.attempt "
-    "AND event.step <= coalesce(attempt.kept_to, event.step)"
+    "AND event.step <= coalesce(attempt.kept_to, event.step) "
+    "AND NOT (event.type = 'evaluation' AND EXISTS (SELECT 1 FROM event AS again "
+    "JOIN attempt AS later ON later.run_id = again.run_id AND later.number = again.attempt "
+    "AND again.step <= coalesce(later.kept_to, again.step) "
+    "WHERE again.run_id = event.run_id AND again.type = 'evaluation' AND again.step = event.step "
+    "AND again.attempt > event.attempt))"
 )
 """SQL: of the events, those that make up the run's history."""
 

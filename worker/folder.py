@@ -64,7 +64,7 @@ class RunFolder:
 
     def name_holder(self, pid: int) -> None:
         """Write down whose the lock is now, for a worker that has to end it."""
-        text = json.dumps({"pid": pid, "started": psutil.Process(pid).create_time(), "boot": _boot_id()})
+        text = json.dumps({"pid": pid, "started": _start_of(pid), "boot": _boot_id()})
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, text.encode(), 0)
 
@@ -97,7 +97,7 @@ class RunFolder:
         try:
             holder = json.loads(os.pread(self.lock, 4096, 0))
             process = psutil.Process(holder["pid"])
-            same = holder["boot"] == _boot_id() and process.create_time() == holder["started"]
+            same = holder["boot"] == _boot_id() and _start_of(process.pid) == holder["started"]
             if same and str(self.path.resolve() / "run.lock") in [file.path for file in process.open_files()]:
                 told = about(self.path.name, self._attempt)
                 log.warning("its earlier trainer %d outlived its lease and is killed", process.pid, extra=told)
@@ -149,6 +149,12 @@ def _write(path: Path, text: str) -> None:
     beside = path.with_name(f"{path.name}.new")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def _start_of(pid: int) -> int:
+    """When a process began, in ticks since the machine did: setting the clock does not change it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19])
 
 
 def _boot_id() -> str:

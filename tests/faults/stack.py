@@ -51,16 +51,19 @@ class Stack:
         self.logs = folder / "logs"
         self.logs.mkdir()
         self.socket = socket
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.mark = folder / "mark"
+        self.clock = folder / "clock"
         self.env = os.environ | {
             "NATLAB_HOME": str(self.home),
-            "NATLAB_PORT": str(port),
+            "NATLAB_PORT": str(self.port),
             "NATLAB_REDIS_URL": f"unix://{socket}",
             "NATLAB_SERVER_URL": self.url,
             "NATLAB_TOKEN": TOKEN,
             "NATLAB_LEASE_S": f"{lease_s:g}",
             "NATLAB_HEARTBEAT_S": "0.2",
+            "NATLAB_CHANGES_PER_S": "1000",
             "FAULT_MARK": str(self.mark),
             "PYTHONPATH": f"{SEAM}{os.pathsep}{ROOT}",
         }
@@ -80,8 +83,11 @@ class Stack:
         wait_until(self._pings)
 
     def start_server(self) -> None:
-        self._spawn("server", [sys.executable, "-m", "server"])
+        self._spawn("server", [sys.executable, "-m", "server"], CLOCK_FILE=str(self.clock))
         wait_until(self._is_ready, 30)
+
+    def set_clock_of_the_server(self, skew_s: float) -> None:
+        self.clock.write_text(f"{skew_s}")
 
     def start_worker(self, program: Sequence[str] = ("-m", "worker"), name: str = "worker", **variables: str) -> None:
         """A worker that takes runs; `program` is what its Python runs."""
@@ -102,6 +108,11 @@ class Stack:
             yield
         finally:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+
+    def peak_memory(self, name: str) -> int:
+        """The most that a part ever had resident, in bytes."""
+        status = Path(f"/proc/{self.parts[name].pid}/status").read_text()
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))) * 1024
 
     def log(self, name: str) -> str:
         return (self.logs / f"{name}.log").read_text()

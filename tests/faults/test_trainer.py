@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stack import HANG_S, Stack, assert_as_if_nothing_had_happened
+from tests.faults.stack import HANG_S, STEPS, Stack, assert_as_if_nothing_had_happened
 from tests.server.support import wait_until
 
 pytestmark = pytest.mark.slow
@@ -32,6 +32,23 @@ def test_trainer_killed(stack: Stack, undisturbed: Path, place: str) -> None:
     assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, resumed_step)
     first, second = run["attempts"]
     assert first["reason"] == "killed" and "SIGKILL" in first["message"] and second["reason"] is None
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def test_trainer_killed_while_a_checkpoint_of_its_step_is_replaced(stack: Stack, undisturbed: Path) -> None:
+    run_id = stack.launch()
+    stack.start_worker(name="worker-1", FAULT=f"rollout:{STEPS + 2}:stop")  # in the evaluation after the last step
+    stack.wait_for_fault()
+    stack.act(run_id, "pause")
+    stack.go_on(once_asked_to_end=True)
+    stack.wait_for(run_id, "paused")  # with a checkpoint that is still to be evaluated, and then written anew
+    stack.signal("worker-1", signal.SIGKILL)
+    killed = stack.home / "killed"
+    fault = {"FAULT": f"rename:.partial-0000000{STEPS}:kill", "FAULT_MARK": str(killed)}
+    stack.start_worker(name="worker-2", **fault)
+    stack.act(run_id, "resume")
+    run = stack.wait_for(run_id, "succeeded")
+    assert killed.exists() and (run["attempt"], run["restarts"], run["resumed_step"]) == (3, 1, STEPS)
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
 
 

@@ -251,6 +251,36 @@ def test_steps_after_the_checkpoint_are_superseded(api: Api, app: FastAPI, lost:
     assert rest == events[3:]
 
 
+def test_a_checkpoint_that_two_attempts_evaluated_counts_once_by_the_newest_answers(
+    api: Api, app: FastAPI, lost: str
+) -> None:
+    store = app.state.store
+    store_batches(store, [Batch(lost, 2, [started(1, 2), evaluation(2, 2, [1, 2])], folder=(1,))])
+    api.finish(lost, "lost", attempt=2, reason="killed")  # before it could write that this is evaluated
+    api.claim(lost, "w-2")
+    third = [started(1, 2), evaluation(2, 2, [2, 3]), metrics(3, 3, reward=0.9)]
+    store_batches(store, [Batch(lost, 3, third, folder=(1, 2))])
+    (accuracy,) = api.call("GET", f"/runs/{lost}/metrics", params={"keys": "eval/accuracy"})
+    assert list(zip(accuracy["x"], accuracy["y"], strict=True)) == [(0, 0.25), (2, 0.625)]
+    told = api.call("GET", f"/runs/{lost}/events", params={"type": "evaluation"})
+    assert [(event["step"], event["correct"]) for event in told] == [(0, [1, 1]), (2, [2, 3])]
+    assert reward(api, lost) == [(1, 0.1), (2, 0.2), (3, 0.9)]
+
+
+def test_answers_of_an_attempt_in_another_folder_replace_none(api: Api, app: FastAPI, lost: str) -> None:
+    store = app.state.store
+    store_batches(store, [Batch(lost, 2, [started(1, 2), evaluation(2, 2, [1, 2])], folder=(1,))])
+    for attempt, events, folder in (
+        (3, [started(1, 0), evaluation(2, 0, [0, 0]), evaluation(3, 2, [0, 0])], ()),
+        (4, [started(1, 2), metrics(2, 3, reward=0.9)], (1, 2)),
+    ):
+        api.finish(lost, "lost", attempt=attempt - 1, reason="killed")
+        api.claim(lost, "w-2")
+        store_batches(store, [Batch(lost, attempt, events, folder=folder)])
+    told = api.call("GET", f"/runs/{lost}/events", params={"type": "evaluation"})
+    assert [(event["step"], event["correct"]) for event in told] == [(0, [1, 1]), (2, [1, 2])]
+
+
 def test_restart_from_nothing_supersedes_everything(api: Api, app: FastAPI, lost: str) -> None:
     store_batches(app.state.store, [Batch(lost, 2, [started(1, 0), metrics(2, 1, reward=0.7)])])
     assert reward(api, lost) == [(1, 0.7)]

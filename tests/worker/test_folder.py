@@ -81,6 +81,16 @@ def test_trainer_that_outlived_its_lease_is_ended(tmp_path: Path, holder: Holder
     assert_gone(process.pid)
 
 
+def test_trainer_that_outlived_its_lease_is_ended_though_the_clock_was_set_meanwhile(
+    tmp_path: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = holder(tmp_path)
+    began = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: began(self) + 3600)  # it is told as a time of day
+    take(tmp_path, 2, wait_s=5).let_go()
+    assert_gone(process.pid)
+
+
 @pytest.mark.parametrize("change", ['"started": 1.5', '"boot": "another"'])
 def test_nothing_but_the_very_trainer_is_ended(tmp_path: Path, holder: Holder, change: str) -> None:
     process = holder(tmp_path)

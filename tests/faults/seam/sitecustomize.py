@@ -1,8 +1,8 @@
 """Loaded by every Python of a fault test: makes a trainer die, or wait, at an exact place of its work.
 
 FAULT is a place and what happens there, FAULT_MARK a file that is made when it happens and names the process:
-once, so that the next attempt gets past. CLOCK_SKEW_S sets the time of day off by so much. Nothing in natlab knows of
-this.
+once, so that the next attempt gets past. CLOCK_SKEW_S sets the time of day off by so much, CLOCK_FILE by what stands in
+that file, once it is there. Nothing in natlab knows of this.
 
     rollout:4:kill          in the fourth call of the sampler, after a few tokens
     backward:3:hold         in the third backward pass: wait there for whoever ends the trainer
@@ -10,6 +10,7 @@ this.
     backward:3:oom          ask there for more memory than there is; `nan`: make the gradient NaN
     save:2:full             while the second checkpoint is written, the disk takes no more
     fsync:partial-…4/opt:…  when the first file whose path holds this text is brought to disk
+    rename:partial-…6:kill  before the first folder whose path holds this text gets another name
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -125,6 +127,17 @@ def in_fsync(_hf: Any) -> None:
     os.fsync = watched
 
 
+def in_rename(_hf: Any) -> None:
+    rename = os.rename
+
+    def watched(source: Any, target: Any, **kwargs: Any) -> None:
+        if WHERE in os.fspath(source):
+            fire()
+        rename(source, target, **kwargs)
+
+    os.rename = watched
+
+
 def in_save(_hf: Any) -> None:
     from transformers import PreTrainedModel
 
@@ -142,24 +155,50 @@ def in_save(_hf: Any) -> None:
     PreTrainedModel.save_pretrained = counted  # type: ignore[method-assign, assignment]
 
 
+def skew_s() -> float:
+    """By how much the clock is off now."""
+    if "CLOCK_SKEW_S" in os.environ:
+        return float(os.environ["CLOCK_SKEW_S"])
+    try:
+        with open(os.environ["CLOCK_FILE"]) as file:
+            return float(file.read())
+    except (FileNotFoundError, ValueError):  # not set yet, or being written
+        return 0.0
+
+
 def skew_the_clock() -> None:
     true_time = time.time
-    time.time = lambda: true_time() + float(os.environ["CLOCK_SKEW_S"])
+    time.time = lambda: true_time() + skew_s()
+
+
+def skew_its_datetime(module: ModuleType) -> None:
+    """The same for the one module that the server has the date from."""
+
+    class Skewed(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(seconds=skew_s())
+
+    module.datetime = Skewed  # type: ignore[attr-defined]
 
 
 PLACES: dict[str, Callable[[Any], None]] = {
     "rollout": in_rollout,
     "backward": in_backward,
     "fsync": in_fsync,
+    "rename": in_rename,
     "save": in_save,
 }
 
 
 class Hook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Changes the sampler's module when it has just been loaded: before the trainer takes names from it."""
+    """Changes a module when it has just been loaded: before others take names from it."""
+
+    def __init__(self, module: str, change: Callable[[ModuleType], None]) -> None:
+        self.module, self.change = module, change
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != "nat_core.rollout.hf":
+        if name != self.module:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec is not None and spec.loader is not None
@@ -171,10 +210,11 @@ class Hook(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        PLACES[PLACE](module)
+        self.change(module)
 
 
-if "CLOCK_SKEW_S" in os.environ:
+if "CLOCK_SKEW_S" in os.environ or "CLOCK_FILE" in os.environ:
     skew_the_clock()
+    sys.meta_path.insert(0, Hook("server.tables", skew_its_datetime))
 if PLACE in PLACES:
-    sys.meta_path.insert(0, Hook())
+    sys.meta_path.insert(0, Hook("nat_core.rollout.hf", PLACES[PLACE]))
