@@ -18,7 +18,7 @@ from server.security import Guard
 from server.settings import Settings
 from server.store import Store
 from server.watch import Watch
-from web import assets
+from web import assets, templating
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -68,4 +68,5 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (api.router, health.router, docs.router, figures.router, pages.router):
         app.include_router(router)
     assets.mount(app)
+    templating.compile_templates()
     return app

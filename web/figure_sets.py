@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS, MetricInfo, interval_keys, metric_info
@@ -16,8 +17,13 @@ from web.views import savings_cell
 
 _PLAIN = Axes()
 
-# (run ids, metric keys) -> series
-LoadSeries = Callable[[list[str], list[str]], list[MetricSeries]]
+
+class LoadSeries(Protocol):
+    """Reads metrics of runs; with `ends` long lines are thinned so that means over runs can be taken."""
+
+    def __call__(self, run_ids: list[str], keys: list[str], ends: bool = False) -> list[MetricSeries]: ...
+
+
 # (run id, metric key) -> the lower and the upper ends of its values' own intervals
 Bands = Mapping[tuple[str, str], tuple[MetricSeries, MetricSeries]]
 NO_BANDS: Bands = {}
@@ -50,8 +56,8 @@ def experiment_figures(
         charts["savings"] = _savings(comparison, cell, palette, compact)
     if keys:
         runs = [run for run in experiment.runs if not run.archived]
-        series = load([run.id for run in runs], list(keys))
         cells = [run.cell for run in runs]
+        series = load_curves(load, [[run for run in runs if run.cell == cell] for cell in dict.fromkeys(cells)], keys)
         bands = load_bands(load, [run.id for run in runs if cells.count(run.cell) == 1], keys)
         for key, info in keys.items():
             curves = experiment_curves(experiment, [s for s in series if s.key == key], bands)
@@ -62,6 +68,17 @@ def experiment_figures(
 def metric_keys(names: Iterable[str]) -> dict[str, MetricInfo]:
     """Those of the names that are metrics, and what they mean."""
     return {name: info for name in names if (info := metric_info(name)) is not None}
+
+
+def load_curves(load: LoadSeries, groups: Iterable[Sequence[RunRecord]], keys: Iterable[str]) -> list[MetricSeries]:
+    """The series of runs in their groups; those that become a mean (see `curves_chart`) are read to be averaged."""
+    alone, averaged = [], []
+    for group in groups:
+        ended = [run.id for run in group if run.state.is_final]
+        averaged += ended if len(ended) > 1 else []
+        alone += [run.id for run in group if len(ended) < 2 or not run.state.is_final]
+    wanted = list(keys)
+    return (load(alone, wanted) if alone else []) + (load(averaged, wanted, ends=True) if averaged else [])
 
 
 def load_bands(load: LoadSeries, runs: list[str], keys: Iterable[str]) -> Bands:

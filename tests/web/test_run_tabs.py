@@ -58,7 +58,7 @@ def test_the_head_tells_of_attempts_restarts_and_where_it_went_on(client: TestCl
     assert "cpu-box-1" in first and "worker_lost worker cpu-box-1 was silent" in first
     assert "cpu-box-2" in second and " 4 " in second
     RunLife(store).finish(run_id, 2, "lost", "trainer_lost", "the trainer ended on signal 9")
-    assert "Waiting for a worker again: The trainer ended on signal 9." in text_of(client.get(f"/runs/{run_id}").text)
+    assert "Back in the queue: The trainer ended on signal 9." in text_of(client.get(f"/runs/{run_id}").text)
 
 
 def test_samples_are_found_by_words_step_and_outcome(client: TestClient, run: RunRecord) -> None:

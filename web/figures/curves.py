@@ -74,12 +74,18 @@ def _mean_line(curves: Sequence[Curve], x: str) -> Line:
 
 
 def _by_step(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
-    values: dict[float, list[float]] = {}
+    """Of the steps that every curve has that goes so far: a step of one curve alone would be no mean."""
+    told: dict[float, list[float | None]] = {}
     for curve in curves:
         for step, value in zip(curve.x, curve.y, strict=True):
-            if value is not None:
-                values.setdefault(step, []).append(value)
-    return sorted(values.items())
+            told.setdefault(step, []).append(value)
+    spans = [(curve.x[0], curve.x[-1]) for curve in curves]
+    rows = []
+    for step, values in sorted(told.items()):
+        known = [value for value in values if value is not None]
+        if known and len(values) == sum(first <= step <= last for first, last in spans):
+            rows.append((step, known))
+    return rows
 
 
 def _by_position(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
