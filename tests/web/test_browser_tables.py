@@ -124,6 +124,6 @@ def test_the_link_to_a_view_is_copied(site: Site, page: Page) -> None:
         expect(page.locator("#share")).to_have_text("Share")
 
     # Where the browser lets no page copy, it says where the link is.
-    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('not here'))")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not here')); }")
     page.locator("#share").click()
     expect(page.locator("#toast")).to_contain_text(page.url)
