@@ -196,8 +196,11 @@ def page_response(problem: Problem, headers: Mapping[str, str] | None = None) ->
 def response_to(scope: Scope, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """A page for a browser that somebody sent to an address outside of the API, a problem document otherwise."""
     looked_at = scope["method"] in ("GET", "HEAD") and not scope["path"].startswith("/api/")
-    wants_page = looked_at and "text/html" in Headers(scope=scope).get("accept", "")
-    return (page_response if wants_page else problem_response)(problem, headers)
+    if not (looked_at and "text/html" in Headers(scope=scope).get("accept", "")):
+        return problem_response(problem, headers)
+    if problem.detail == problem.title:  # the router's own words
+        problem = problem.model_copy(update={"detail": f"there is nothing to see at {scope['path'][:80]}"})
+    return page_response(problem, headers)
 
 
 def install(app: FastAPI) -> None:

@@ -189,7 +189,6 @@ def compare_page(
 
 _ERROR_TITLES = {
     404: "Not found",
-    405: "Nothing to see at this address",
     422: "This address is not understood",
     500: "The server made a mistake",
     503: "Not just now",

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import yaml
-from pydantic import BaseModel
 
 from nat_core.comparison import CellComparison, Comparison, RunOutcome, Verdict
 from nat_core.events import METRICS, MetricInfo, Panel
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
+from nat_core.spec import ExperimentSpec
 from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
 from web.metrics import set_accuracies
 
@@ -269,9 +269,10 @@ def hardware_word(key: str) -> str:
 _TAGS = ("type", "selector")
 
 
-def said(spec: BaseModel) -> dict[str, Any]:
-    """What was set of a spec, without its defaults, but with the tags that tell of which kind a part is."""
+def said(spec: ExperimentSpec) -> dict[str, Any]:
+    """What was set of an experiment, without its defaults, but with the tags that tell of which kind a part is."""
     short: dict[str, Any] = _with_tags(spec.model_dump(mode="json"), spec.model_dump(mode="json", exclude_unset=True))
+    short["base"].pop("budget", None)  # every run has one of the experiment's
     return short
 
 

@@ -17,7 +17,8 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 def test_an_address_that_is_none_is_a_page_for_people_alone(client: TestClient) -> None:
     looked_at = client.get("/nowhere", headers=BROWSER)
     assert (looked_at.status_code, looked_at.headers["content-type"]) == (404, "text/html; charset=utf-8")
-    assert "Not found" in looked_at.text and 'href="/experiments">All experiments' in looked_at.text
+    assert "Not found" in looked_at.text and "There is nothing to see at /nowhere." in looked_at.text
+    assert 'href="/experiments">All experiments' in looked_at.text
     for path, headers in (("/nowhere", {}), ("/api/v1/nowhere", BROWSER)):
         answer = client.get(path, headers=headers)
         assert answer.status_code == 404 and answer.json()["code"] == "not_found"
