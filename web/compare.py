@@ -96,5 +96,6 @@ def compared_figures(
             for run in group.runs
             if (series := found.get((run.id, key))) is not None
         ]
-        charts[key] = curves_chart(info, curves, palette, axes)
+        over = all(run.state.is_final for group in groups for run in group.runs)
+        charts[key] = curves_chart(info, curves, palette, axes, over)
     return charts

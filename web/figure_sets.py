@@ -61,7 +61,7 @@ def experiment_figures(
         bands = load_bands(load, [run.id for run in runs if cells.count(run.cell) == 1], keys)
         for key, info in keys.items():
             curves = experiment_curves(experiment, [s for s in series if s.key == key], bands)
-            charts[key] = curves_chart(info, curves, palette, axes)
+            charts[key] = curves_chart(info, curves, palette, axes, over=all(run.state.is_final for run in runs))
     return charts
 
 
@@ -149,7 +149,7 @@ def run_figures(
             lines.append(_muted(found.get((run.id, partner)), METRICS[partner].label, run.cell))
         elif baseline is not None:
             lines.append(_muted(found.get((baseline.id, key)), baseline.label, baseline.cell))
-        chart = line_chart(info, lines, palette, axes)
+        chart = line_chart(info, lines, palette, axes, over=run.state.is_final)
         told = [OWN_BAND] if lines[0].low is not None else []
         told += [f"dotted: {METRICS[partner].label.lower()}"] if partner and chart.num_points else []
         charts[key] = replace(chart, caption="; ".join([chart.caption, *told]))

@@ -257,8 +257,11 @@ def hardware_text(hardware: Mapping[str, Any] | None) -> str:
 
 
 def experiment_hardware(experiment: ExperimentRecord) -> list[str]:
-    """Each hardware that runs of the experiment were on, once."""
-    return sorted({text for run in experiment.runs if (text := hardware_text(run.hardware))})
+    """Each hardware that runs of the experiment were on, once; who shared it, a warning tells."""
+    machines = [
+        {key: value for key, value in (run.hardware or {}).items() if key != "neighbours"} for run in experiment.runs
+    ]
+    return sorted({text for machine in machines if (text := hardware_text(machine))})
 
 
 def hardware_word(key: str) -> str:

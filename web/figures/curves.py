@@ -30,7 +30,9 @@ class Curve:
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None  # ends of its own interval
 
 
-def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, axes: Axes = _PLAIN) -> Chart:
+def curves_chart(
+    info: MetricInfo, curves: Sequence[Curve], palette: Palette, axes: Axes = _PLAIN, over: bool = False
+) -> Chart:
     """Overlaid curves, coloured by cell; biased budgets are dashed.
 
     Finished runs of a cell become their mean, with a band from the lowest to the highest seed. Runs
@@ -38,7 +40,7 @@ def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, ax
     """
     cells = sorted({curve.cell for curve in curves})
     lines = [line for cell in cells for line in _cell_lines([c for c in curves if c.cell == cell], axes.x)]
-    chart = line_chart(info, lines, palette, axes)
+    chart = line_chart(info, lines, palette, axes, over)
     own = any(curve.band is not None for curve in curves)
     seeds = any(line.low is not None for line in lines) and not all(curve.band is not None for curve in curves)
     told = chart.caption + (", mean and range of seeds" if seeds else "") + (f"; {OWN_BAND}" if own else "")
