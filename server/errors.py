@@ -35,11 +35,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from nat_core.errors import NatlabError, SpecError, spec_error_from_entries
 from nat_core.records import Problem
+from web.pages import error_page
 
 
 class ServerError(NatlabError):
@@ -156,6 +159,7 @@ class BrokerUnavailableError(ServerError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+FORESEEN = (NatlabError, RequestValidationError, HTTPException)
 _PROTOCOL_CODES = {404: "not_found", 405: "method_not_allowed", 400: "bad_json"}
 
 
@@ -183,8 +187,24 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     )
 
 
+def page_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The same for people."""
+    told = {**(headers or {}), "cache-control": "no-store"}
+    return HTMLResponse(error_page(problem), status_code=problem.status, headers=told)
+
+
+def response_to(scope: Scope, problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A page for a browser that somebody sent to an address outside of the API, a problem document otherwise."""
+    looked_at = scope["method"] in ("GET", "HEAD") and not scope["path"].startswith("/api/")
+    if not (looked_at and "text/html" in Headers(scope=scope).get("accept", "")):
+        return problem_response(problem, headers)
+    if problem.detail == problem.title:  # the router's own words
+        problem = problem.model_copy(update={"detail": f"there is nothing to see at {scope['path'][:80]}"})
+    return page_response(problem, headers)
+
+
 def install(app: FastAPI) -> None:
-    """Answer every foreseen error of this application with a problem document; the guard answers the others."""
+    """Answer every foreseen error of this application; the guard answers the others."""
 
     async def handle(request: Request, error: Exception) -> Response:
         headers = error.headers if isinstance(error, HTTPException) else None
@@ -192,9 +212,9 @@ def install(app: FastAPI) -> None:
             # Where a path has several routes, the router names the first one's methods only.
             methods = _methods_of(app, request.url.path)
             headers = {"allow": ", ".join(methods)} if methods else headers
-        return problem_response(problem_of(error), headers)
+        return response_to(request.scope, problem_of(error), headers)
 
-    for kind in (NatlabError, RequestValidationError, HTTPException):
+    for kind in FORESEEN:
         app.add_exception_handler(kind, handle)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -40,9 +41,32 @@ def _axes(
 AxesDep = Annotated[Axes, Depends(_axes)]
 
 
+def _loader(
+    store: StoreDep, axes: AxesDep, looked_at: Annotated[str, Query(alias="range", max_length=60)] = ""
+) -> LoadSeries:
+    """Reads series for these axes, and more closely where the reader has zoomed in."""
+    within = _span(looked_at)
+    return lambda run_ids, keys, ends=False: store.metric_series(
+        run_ids, keys, x=axes.x, max_points=_MAX_POINTS, ends=ends, within=within
+    )
+
+
+LoadDep = Annotated[LoadSeries, Depends(_loader)]
+
+
+def _span(text: str) -> tuple[float, float] | None:
+    """`12.5,40` of an address; None for anything else."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
 @router.get("/experiments/{experiment_id}/figures.json")
 def figures_of_experiment(
     store: StoreDep,
+    load: LoadDep,
     axes: AxesDep,
     experiment_id: str,
     names: Names = "",
@@ -56,7 +80,7 @@ def figures_of_experiment(
         names.split(","),
         record,
         kept_comparison(store, record),
-        _loader(store, axes),
+        load,
         PALETTES[theme],
         axes=axes,
         cost=cost,
@@ -68,19 +92,19 @@ def figures_of_experiment(
 
 @router.get("/runs/{run_id}/figures.json")
 def figures_of_run(
-    store: StoreDep, axes: AxesDep, run_id: str, names: Names = "", theme: Theme = "light"
+    store: StoreDep, load: LoadDep, axes: AxesDep, run_id: str, names: Names = "", theme: Theme = "light"
 ) -> JSONResponse:
     record = store.get_run(run_id)
     baseline = views.baseline_run(store.get_experiment(record.experiment_id), record)
-    return _figures(run_figures(names.split(","), record, baseline, _loader(store, axes), PALETTES[theme], axes))
+    return _figures(run_figures(names.split(","), record, baseline, load, PALETTES[theme], axes))
 
 
 @router.get("/compare/figures.json")
 def figures_of_comparison(
-    store: StoreDep, axes: AxesDep, runs: RunIds = "", names: Names = "", theme: Theme = "light"
+    store: StoreDep, load: LoadDep, axes: AxesDep, runs: RunIds = "", names: Names = "", theme: Theme = "light"
 ) -> JSONResponse:
     groups, _ = picked_groups(store, runs)
-    return _figures(compared_figures(names.split(","), groups, _loader(store, axes), PALETTES[theme], axes))
+    return _figures(compared_figures(names.split(","), groups, load, PALETTES[theme], axes))
 
 
 @router.get("/experiments/{experiment_id}/numbers.{kind}")
@@ -109,10 +133,6 @@ def _series(store: Store, runs: Sequence[RunRecord], name: str, axes: Axes) -> R
 def _file(rows: Rows, kind: Kind, *about: str) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{file_name(about, kind)}"', "Cache-Control": "no-store"}
     return Response(written(rows, kind), media_type=MEDIA_TYPES[kind], headers=headers)
-
-
-def _loader(store: Store, axes: Axes) -> LoadSeries:
-    return lambda run_ids, keys: store.metric_series(run_ids, keys, x=axes.x, max_points=_MAX_POINTS)
 
 
 def _figures(charts: dict[str, Chart]) -> JSONResponse:

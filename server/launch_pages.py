@@ -72,4 +72,4 @@ def draft_plan(asked: Costed, store: StoreDep) -> HTMLResponse:
         found = planned(spec, store, asked.worker, *lengths)
     except SpecError as error:  # a folder that may not be read: the launch will say so beside its field
         found = plan_experiment(spec, error.message, assumptions(spec.base, *lengths))
-    return HTMLResponse(plan_fragment(found), headers={"Cache-Control": "no-store"})
+    return HTMLResponse(plan_fragment(found, spec), headers={"Cache-Control": "no-store"})

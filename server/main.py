@@ -18,7 +18,7 @@ from server.security import Guard
 from server.settings import Settings
 from server.store import Store
 from server.watch import Watch
-from web import assets
+from web import assets, templating
 
 # One tree for every application of a process: FastAPI works out what a route takes and gives when the tree that it
 # hangs in is first asked for it.
@@ -73,4 +73,5 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.install(app)
     app.router.routes.extend(ROUTES.routes)
     assets.mount(app)
+    templating.compile_templates()
     return app

@@ -1,21 +1,18 @@
-"""How pages answer for what is not there."""
+"""How pages answer for what went wrong: with a page, since a person looks at them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 
-from server.errors import NotFoundError
-from web.pages import not_found_page
+from server.errors import FORESEEN, page_response, problem_of
 
 
 class PageRoute(APIRoute):
-    """A page about something that is not there answers with a page, not with a problem document."""
+    """What is asked of a page and cannot be answered is told by a page, not by a problem document."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -23,8 +20,10 @@ class PageRoute(APIRoute):
         async def page(request: Request) -> Response:
             try:
                 return await handle(request)
-            except NotFoundError as error:
-                return HTMLResponse(not_found_page(error.message), HTTPStatus.NOT_FOUND)
+            except FORESEEN as error:
+                if request.method != "GET":  # a script's call
+                    raise
+                return page_response(problem_of(error))
 
         return page
 

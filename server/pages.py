@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from server import launch_pages, queue_pages, run_pages
 from server.errors import NotFoundError
+from server.listing import list_page
 from server.page_route import PageRoute, here
 from server.reading import RunIds, StoreDep, kept_comparison, picked_groups
 from web.pages import compare_page, experiment_page, experiments_page
@@ -37,10 +38,9 @@ def experiments(
     q: str = "",
 ) -> str:
     words = q[:_MAX_WORDS].strip()
-    page = store.list_experiments(archived=archived, limit=_PAGE_SIZE, cursor=cursor, words=words)
-    answers = {experiment.id: kept_comparison(store, experiment).headline for experiment in page.items}
+    page = list_page(store, archived, _PAGE_SIZE, cursor, words)
     url = str(request.base_url).rstrip("/")
-    return experiments_page(page, answers, archived, here(request), url, store.settings.token is not None, words)
+    return experiments_page(page, archived, here(request), url, store.settings.token is not None, words)
 
 
 @router.get("/experiments/{experiment_id}")

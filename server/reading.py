@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import Annotated
 
@@ -25,24 +24,11 @@ def _store(request: Request) -> Store:
 StoreDep = Annotated[Store, Depends(_store)]
 RunIds = Annotated[str, Query(max_length=8000)]
 
-# Comparisons of finished experiments do not change, and a listing shows many: the newest are kept.
-_KEPT = 256
-_answers: dict[str, Comparison] = {}
-
 
 def kept_comparison(store: Store, experiment: ExperimentRecord) -> Comparison:
-    """The experiment's comparison, from memory where its runs have ended."""
-    runs = [(run.id, run.state, run.attempt, run.step, run.archived) for run in experiment.runs]
-    key = json.dumps([experiment.id, runs])
-    settled = all(run.state.is_final for run in experiment.runs)
-    if settled and key in _answers:
-        return _answers[key]
-    comparison = compare(experiment.spec, store.outcomes(experiment.id))
-    if settled:
-        while len(_answers) >= _KEPT:
-            _answers.pop(next(iter(_answers)))
-        _answers[key] = comparison
-    return comparison
+    """The experiment's comparison, from memory until something of it changes."""
+    runs = tuple(run.id for run in experiment.runs)
+    return store.kept.of(experiment.id, runs, lambda: compare(experiment.spec, store.outcomes(experiment.id)))
 
 
 def picked_runs(store: Store, run_ids: str) -> tuple[list[RunDetail], dict[str, ExperimentRecord]]:

@@ -30,7 +30,7 @@ _UPSERT = (
 )
 _SELECT = (
     "SELECT start, lo, lo_step, hi, hi_step, last, last_step FROM bucket "
-    "WHERE run_id = ? AND attempt = ? AND key = ? AND size = ? AND start > ? ORDER BY start"
+    "WHERE run_id = ? AND attempt = ? AND key = ? AND size = ? AND start > ? AND start <= ? ORDER BY start"
 )
 
 
@@ -72,9 +72,12 @@ def store(session: Session, run_id: str, attempt: int, events: Iterable[MetricsE
         session.connection().exec_driver_sql(_UPSERT, rows)
 
 
-def read(session: Session, run_id: str, attempt: int, key: str, size: int, after: int) -> list[Bucket]:
-    """The buckets of one attempt that hold steps later than `after`, in order."""
-    rows = session.connection().exec_driver_sql(_SELECT, (run_id, attempt, key, size, after + 1 - size)).fetchall()
+def read(
+    session: Session, run_id: str, attempt: int, key: str, size: int, after: int, upto: int = 2**60
+) -> list[Bucket]:
+    """The buckets of one attempt that hold steps later than `after`, and none later than `upto` alone, in order."""
+    names = (run_id, attempt, key, size, after + 1 - size, upto)
+    rows = session.connection().exec_driver_sql(_SELECT, names).fetchall()
     return list(map(Bucket._make, rows))
 
 

@@ -25,6 +25,7 @@ from server.errors import (
     WrongHostError,
     problem_of,
     problem_response,
+    response_to,
 )
 from server.limits import Rate, bounded
 from server.settings import Settings
@@ -95,7 +96,7 @@ class Guard:
             if started:
                 raise
             log.exception("%s %s failed", scope["method"], scope["path"])
-            await problem_response(problem_of(error))(scope, receive, send_guarded)
+            await response_to(scope, problem_of(error))(scope, receive, send_guarded)
 
     def _check(self, scope: Scope) -> Response | None:
         """Raise what is wrong with the request, or return an answer that needs no application."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlmodel import Session
@@ -17,6 +19,10 @@ from server.errors import BadQueryError
 from server.tables import AttemptRow, RunRow
 
 Point = tuple[int, float | None]
+Places = Callable[[str, Sequence[int]], list[float]]
+"""Where on the axis the steps of a run stand."""
+
+_NO_END = 2**60
 
 X_AXES: dict[str, str | None] = {
     "step": None,
@@ -28,8 +34,33 @@ X_AXES: dict[str, str | None] = {
 """What a series can be drawn against: the step, the sum so far of a metric, or the time it took so far."""
 
 
+@dataclass(frozen=True)
+class Thinning:
+    """How a long line is made short enough to be drawn.
+
+    Args:
+        max_points: about as many points of each line; None takes every one.
+        ends: take the last value of every bucket alone. These are of the same steps in every run of as many steps, so
+            that means over runs can be taken; lowest and highest values are of steps of their own.
+        within: the part of the axis that is looked at, which is thinned by itself: the closer, the more is seen.
+            Of what means are taken of it is heeded over the step alone, where runs have the same places.
+    """
+
+    max_points: int | None = None
+    ends: bool = False
+    within: tuple[float, float] | None = None
+
+
+WHOLE = Thinning()
+
+
 def metric_series(
-    session: Session, run_ids: list[str], keys: list[str], x: str, since: int | None, max_points: int | None
+    session: Session,
+    run_ids: list[str],
+    keys: list[str],
+    x: str,
+    since: int | None = None,
+    thinning: Thinning = WHOLE,
 ) -> list[MetricSeries]:
     """One series for each run and key that has values; `since` leaves out steps up to and including it."""
     for key in keys:
@@ -40,13 +71,16 @@ def metric_series(
     after = -1 if since is None else since
     places = _places(session, run_ids, x)
     told = {run_id: (session.get_one(RunRow, run_id), attempts.of_run(session, run_id)) for run_id in run_ids}
+    windows = {run_id: _window(run, places, thinning) for run_id, (run, _) in told.items()}
     series = []
     for key in keys:
         for run_id in run_ids:
-            points = _rolled_up(session, *told[run_id], key, after, max_points) if places is None else None
-            if points is None:
-                points = [point for point in _points(session, run_id, key) if point[0] > after]
-            points = thin(points, max_points)
+            line = _Line(session, *told[run_id], key, thinning, by_step=places is None)
+            points = line.points(after)
+            if (window := windows[run_id]) is not None:
+                first, last = max(window[0], after + 1), window[1]
+                near = line.points(first - 1, last)
+                points = [p for p in points if p[0] < first] + near + [p for p in points if p[0] > last]
             steps = [step for step, _ in points]
             if steps:
                 xs = [float(step) for step in steps] if places is None else places(run_id, steps)
@@ -54,7 +88,18 @@ def metric_series(
     return series
 
 
-def _places(session: Session, run_ids: list[str], x: str) -> Callable[[str, Sequence[int]], list[float]] | None:
+def _window(run: RunRow, places: Places | None, thinning: Thinning) -> tuple[int, int] | None:
+    """The first and the last step that lie within the part of the axis that is looked at."""
+    if thinning.within is None or (thinning.ends and places is not None):
+        return None
+    low, high = thinning.within
+    if places is None:
+        return max(0, math.ceil(low)), min(run.step, math.floor(high))
+    xs = places(run.id, range(run.step + 1))
+    return bisect_left(xs, low), bisect_right(xs, high) - 1
+
+
+def _places(session: Session, run_ids: list[str], x: str) -> Places | None:
     """Where a run's steps stand on the axis; None where the step itself is the axis."""
     if x == "wall_s":
         gaps = {run_id: _elapsed(session, run_id) for run_id in run_ids}
@@ -110,27 +155,57 @@ def thin(points: list[Point], max_points: int | None) -> list[Point]:
     return kept
 
 
-def _rolled_up(
-    session: Session, run: RunRow, tries: Sequence[AttemptRow], key: str, after: int, max_points: int | None
-) -> list[Point] | None:
-    """The points after a step from buckets; None where the line is short enough to be read event by event."""
-    size = None if max_points is None else rollup.size_for(run.step - max(0, after), max_points)
-    if size is None or evaluation_path(key) is not None:
-        return None
-    points: list[Point] = []
-    for attempt in tries:
-        kept_to = run.steps if attempt.kept_to is None else attempt.kept_to
-        for bucket in rollup.read(session, run.id, attempt.number, key, size, after):
-            if bucket.start > after and bucket.last_step <= kept_to:
-                points += bucket.points()
-            elif bucket.start <= kept_to:  # cut through by a restart, or by where the reader is
-                ends = max(bucket.start - 1, after), min(bucket.start + size - 1, kept_to)
-                points += _points(session, run.id, key, attempt.number, *ends)
-    return points
+@dataclass(frozen=True)
+class _Line:
+    """One metric of one run, as it is to be drawn."""
+
+    session: Session
+    run: RunRow
+    tries: Sequence[AttemptRow]
+    key: str
+    thinning: Thinning
+    by_step: bool
+
+    def points(self, after: int, upto: int = _NO_END) -> list[Point]:
+        """Those of the steps after `after` and up to `upto`, thinned."""
+        ends = self.thinning.ends
+        size = self._bucket_size(after, upto) if self.by_step or ends else None
+        if size is not None:
+            points = self._rolled_up(size, after, upto)
+        else:
+            points = _points(self.session, self.run.id, self.key, None, after, upto)
+        return points if ends else thin(points, self.thinning.max_points)
+
+    def _bucket_size(self, after: int, upto: int) -> int | None:
+        """None where the line is short enough to be read event by event.
+
+        The ends of buckets are of a size that the planned steps ask for: it is the same for runs that ended early.
+        """
+        if self.thinning.max_points is None or evaluation_path(self.key) is not None:
+            return None
+        last = min(upto, self.run.steps if self.thinning.ends else self.run.step)
+        return rollup.size_for(last - max(0, after), self.thinning.max_points)
+
+    def _rolled_up(self, size: int, after: int, upto: int) -> list[Point]:
+        """From buckets; one that is cut through, by a restart or by where the reader is, is read event by event."""
+        parts: dict[int | tuple[int, int], list[Point]] = {}
+        for attempt in self.tries:
+            kept_to = min(upto, self.run.steps if attempt.kept_to is None else attempt.kept_to)
+            for bucket in rollup.read(self.session, self.run.id, attempt.number, self.key, size, after, kept_to):
+                if bucket.start > after and bucket.last_step <= kept_to:
+                    found = bucket.points()
+                else:
+                    between = max(bucket.start - 1, after), min(bucket.start + size - 1, kept_to)
+                    found = _points(self.session, self.run.id, self.key, attempt.number, *between)
+                if self.thinning.ends:  # where a restart cut through, the end is that of the attempt after it
+                    parts[bucket.start] = found[-1:]
+                else:
+                    parts[attempt.number, bucket.start] = found
+        return [point for part in parts.values() for point in part]
 
 
 def _points(
-    session: Session, run_id: str, key: str, attempt: int | None = None, after: int = -1, upto: int = 2**60
+    session: Session, run_id: str, key: str, attempt: int | None = None, after: int = -1, upto: int = _NO_END
 ) -> list[Point]:
     """(step, value) in order, every step once; null where the value was not finite. Of one attempt if it is given."""
     evaluated = evaluation_path(key)

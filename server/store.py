@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import String, cast, or_
+from sqlalchemy import Select, String, cast, or_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, delete, func, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -27,15 +27,18 @@ from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError, WorkerTakenError
 from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
+from server.kept import Kept
 from server.launches import LaunchKey, demand_new
 from server.outcomes import Outcomes
+from server.series import Thinning
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 from server.telemetry import Tally
 from web.planning import Speed
 
 log = logging.getLogger(__name__)
-Row = TypeVar("Row", ExperimentRow, RunRow)
+Row = TypeVar("Row", bound=Any)
+Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Store:
         self._hub = hub
         self.tally = Tally()
         self._outcomes = Outcomes()
+        self.kept: Kept[Comparison] = Kept()
 
     def close(self) -> None:
         self.db.close()
@@ -116,15 +120,9 @@ class Store:
         self, archived: bool = False, limit: int = 50, cursor: str | None = None, words: str = ""
     ) -> Page[ExperimentRecord]:
         """Newest first; `cursor` is the last id of the page before. Only those with `words` in their name or tags."""
-        query = select(ExperimentRow).where(ExperimentRow.archived == archived)
-        if words:
-            said = (col(ExperimentRow.name), cast(col(ExperimentRow.tags), String))
-            query = query.where(or_(*(text.icontains(words, autoescape=True) for text in said)))
-        if cursor is not None:
-            query = query.where(ExperimentRow.id < cursor)
+        query = matching_experiments(select(ExperimentRow), archived, cursor, words)
         with self.db.read() as session:
-            rows = session.exec(query.order_by(col(ExperimentRow.id).desc()).limit(limit + 1)).all()
-            shown, next_cursor = _page(rows, limit)
+            shown, next_cursor = paged(session.exec(query.limit(limit + 1)).all(), limit)
             wanted = col(RunRow.experiment_id).in_([row.id for row in shown])
             runs = session.exec(_bare_runs().where(wanted).order_by(col(RunRow.id))).all()
             places = queue.places(session, runs)
@@ -190,7 +188,7 @@ class Store:
             query = query.where(RunRow.id < cursor)
         with self.db.read() as session:
             rows = session.exec(query.order_by(col(RunRow.id).desc()).limit(limit + 1)).all()
-            shown, next_cursor = _page(rows, limit)
+            shown, next_cursor = paged(rows, limit)
             places = queue.places(session, shown)
             return Page(items=[views.run_record(row, places) for row in shown], next_cursor=next_cursor)
 
@@ -221,12 +219,13 @@ class Store:
         x: str = "step",
         since: int | None = None,
         max_points: int | None = None,
+        **thinning: Any,
     ) -> list[MetricSeries]:
-        """Values of `keys` of each run, every step once, against `x` (see `series.X_AXES`)."""
+        """Values of `keys` of each run, every step once, against `x` (see `series.X_AXES` and `series.Thinning`)."""
         with self.db.read() as session:
             for run_id in run_ids:
                 run_row(session, run_id)
-            return series.metric_series(session, run_ids, keys, x, since, max_points)
+            return series.metric_series(session, run_ids, keys, x, since, Thinning(max_points, **thinning))
 
     def events(
         self, run_id: str, type: str | Sequence[str] | None = None, after_seq: int = 0, limit: int = 200
@@ -290,7 +289,7 @@ class Store:
 
     @contextmanager
     def change(self) -> Iterator[tuple[Session, Changes]]:
-        """A write transaction; once it is committed the hub hears of its `Changes` and removed runs' folders go."""
+        """A write transaction; once it is committed the hub hears of its `Changes`, and removed runs' folders go."""
         changes = Changes()
         with self.db.write() as session:
             yield session, changes
@@ -306,6 +305,8 @@ class Store:
         with self.db.read() as session:
             rows = session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))).all()
             places = queue.places(session, rows)
+            for experiment_id in {row.experiment_id for row in rows}:
+                self.kept.changed(experiment_id)
             for row in rows:
                 record = views.run_record(row, places)
                 self._hub.publish(Message("run", record.model_dump_json(), row.experiment_id, row.id))
@@ -391,5 +392,15 @@ def _runs_at_work(session: Session) -> dict[str, str]:
     return {row.worker_id: row.id for row in rows if row.worker_id is not None}
 
 
-def _page(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+def matching_experiments(query: Query, archived: bool, cursor: str | None, words: str = "") -> Query:
+    """Newest first, those after `cursor`; only those with `words` in their name or tags."""
+    query = query.where(col(ExperimentRow.archived) == archived).order_by(col(ExperimentRow.id).desc())
+    if words:
+        said = (col(ExperimentRow.name), cast(col(ExperimentRow.tags), String))
+        query = query.where(or_(*(text.icontains(words, autoescape=True) for text in said)))
+    return query if cursor is None else query.where(col(ExperimentRow.id) < cursor)
+
+
+def paged(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
+    """One row more than a page was read: it tells whether there is another page, and from where."""
     return rows[:limit], rows[limit - 1].id if len(rows) > limit else None

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from sqlalchemy import Row
+
 from nat_core.records import (
     ACTIVE,
     AttemptRecord,
@@ -75,7 +77,7 @@ def experiment_state(states: Sequence[RunState]) -> ExperimentState:
     return "stopped" if RunState.STOPPED in kinds or not kinds else "succeeded"
 
 
-def eta_s(row: RunRow, now: datetime) -> float | None:
+def eta_s(row: RunRow | Row[Any], now: datetime) -> float | None:
     """Seconds left if the steps to come take as long as those of this attempt so far."""
     done = row.step - row.resumed_step
     if row.state not in ACTIVE or row.claimed_at is None or done < 1:

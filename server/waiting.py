@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import TypeAdapter
 from sqlmodel import Session, col, or_, select
 
 from nat_core.records import ACTIVE, RunState
+from nat_core.spec import BudgetSpec
 from server import queue, views
 from server.tables import ExperimentRow, RunRow, WorkerRow
 from web.queue_pages import WaitingRun, needs_text, why_it_waits
+
+_BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
 
 
 def workers_there(session: Session) -> Sequence[WorkerRow]:
@@ -34,6 +38,7 @@ def waiting_runs(
             needs=needs_text(run.spec["resources"]),
             is_next=run.id in next_ones,
             has_worker=queue.could_ever_start(run.spec["resources"], workers),
+            biased=_BUDGET.validate_python(run.spec["budget"]).biased,
         )
         for run in runs
     ]

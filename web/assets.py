@@ -16,6 +16,8 @@ STATIC_DIR = Path(__file__).parent / "static"
 PLOTLY_URL = "/static/vendor/plotly-basic-4.1.1.min.js"
 HTMX_URL = "/static/vendor/htmx-2.0.11.min.js"
 FONT_URL = "/static/vendor/inter-latin-5.3.0.woff2"
+LAUNCH_SCRIPTS = tuple(f"/static/js/{path.name}" for path in sorted((STATIC_DIR / "js").glob("launch_*.js")))
+"""The modules of the launch page, which import each other in a chain: named in its head they come at once."""
 FOREVER = "public, max-age=31536000, immutable"
 
 

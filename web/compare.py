@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nat_core.records import ExperimentRecord, RunDetail, RunRecord
 from web.columns import run_columns
 from web.diff import Difference, differences
-from web.figure_sets import LoadSeries, band_of, load_bands, metric_keys
+from web.figure_sets import LoadSeries, band_of, load_bands, load_curves, metric_keys
 from web.figures import Axes, Chart, Curve, curves_chart
 from web.metrics import metrics_of
 from web.palette import Palette
@@ -77,7 +77,7 @@ def compared_figures(
     keys = metric_keys(names)
     if not keys:
         return {}
-    found = {(s.run_id, s.key): s for s in load([run.id for group in groups for run in group.runs], list(keys))}
+    found = {(s.run_id, s.key): s for s in load_curves(load, [group.runs for group in groups], keys)}
     bands = load_bands(load, [group.runs[0].id for group in groups if len(group.runs) == 1], keys)
     charts = {}
     for key, info in keys.items():
@@ -96,5 +96,6 @@ def compared_figures(
             for run in group.runs
             if (series := found.get((run.id, key))) is not None
         ]
-        charts[key] = curves_chart(info, curves, palette, axes)
+        over = all(run.state.is_final for group in groups for run in group.runs)
+        charts[key] = curves_chart(info, curves, palette, axes, over)
     return charts

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from nat_core.comparison import Comparison
 from nat_core.events import METRICS, MetricInfo, interval_keys, metric_info
@@ -16,8 +17,13 @@ from web.views import savings_cell
 
 _PLAIN = Axes()
 
-# (run ids, metric keys) -> series
-LoadSeries = Callable[[list[str], list[str]], list[MetricSeries]]
+
+class LoadSeries(Protocol):
+    """Reads metrics of runs; with `ends` long lines are thinned so that means over runs can be taken."""
+
+    def __call__(self, run_ids: list[str], keys: list[str], ends: bool = False) -> list[MetricSeries]: ...
+
+
 # (run id, metric key) -> the lower and the upper ends of its values' own intervals
 Bands = Mapping[tuple[str, str], tuple[MetricSeries, MetricSeries]]
 NO_BANDS: Bands = {}
@@ -50,18 +56,29 @@ def experiment_figures(
         charts["savings"] = _savings(comparison, cell, palette, compact)
     if keys:
         runs = [run for run in experiment.runs if not run.archived]
-        series = load([run.id for run in runs], list(keys))
         cells = [run.cell for run in runs]
+        series = load_curves(load, [[run for run in runs if run.cell == cell] for cell in dict.fromkeys(cells)], keys)
         bands = load_bands(load, [run.id for run in runs if cells.count(run.cell) == 1], keys)
         for key, info in keys.items():
             curves = experiment_curves(experiment, [s for s in series if s.key == key], bands)
-            charts[key] = curves_chart(info, curves, palette, axes)
+            charts[key] = curves_chart(info, curves, palette, axes, over=all(run.state.is_final for run in runs))
     return charts
 
 
 def metric_keys(names: Iterable[str]) -> dict[str, MetricInfo]:
     """Those of the names that are metrics, and what they mean."""
     return {name: info for name in names if (info := metric_info(name)) is not None}
+
+
+def load_curves(load: LoadSeries, groups: Iterable[Sequence[RunRecord]], keys: Iterable[str]) -> list[MetricSeries]:
+    """The series of runs in their groups; those that become a mean (see `curves_chart`) are read to be averaged."""
+    alone, averaged = [], []
+    for group in groups:
+        ended = [run.id for run in group if run.state.is_final]
+        averaged += ended if len(ended) > 1 else []
+        alone += [run.id for run in group if len(ended) < 2 or not run.state.is_final]
+    wanted = list(keys)
+    return (load(alone, wanted) if alone else []) + (load(averaged, wanted, ends=True) if averaged else [])
 
 
 def load_bands(load: LoadSeries, runs: list[str], keys: Iterable[str]) -> Bands:
@@ -132,7 +149,7 @@ def run_figures(
             lines.append(_muted(found.get((run.id, partner)), METRICS[partner].label, run.cell))
         elif baseline is not None:
             lines.append(_muted(found.get((baseline.id, key)), baseline.label, baseline.cell))
-        chart = line_chart(info, lines, palette, axes)
+        chart = line_chart(info, lines, palette, axes, over=run.state.is_final)
         told = [OWN_BAND] if lines[0].low is not None else []
         told += [f"dotted: {METRICS[partner].label.lower()}"] if partner and chart.num_points else []
         charts[key] = replace(chart, caption="; ".join([chart.caption, *told]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from nat_core.records import ExperimentRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from web import views
-from web.draft import MAX_YAML
+from web.assets import LAUNCH_SCRIPTS
+from web.draft import MAX_YAML, plan_of
 from web.form import launch_form
 from web.planning import ExperimentPlan
 from web.presets import PRESETS
@@ -35,14 +38,23 @@ def launch_page(
         preset=preset,
         cloned_from=cloned_from,
         token_header=TOKEN_HEADER if with_token else "",
-        spec_yaml=views.as_yaml(spec.model_dump(mode="json", exclude_unset=True)),
+        spec_yaml=views.as_yaml(views.said(spec)),
         max_yaml=MAX_YAML,
         workers=workers,
         document=spec.model_dump_json(),
+        cloned_budgets=json.dumps(_budgets(spec)) if cloned_from else "",
+        scripts=LAUNCH_SCRIPTS,
     )
 
 
-def plan_fragment(plan: ExperimentPlan) -> str:
+def _budgets(spec: ExperimentSpec) -> dict[str, Any]:
+    """What a clone's budgets are told apart from."""
+    plan = plan_of(spec)
+    return {"labels": plan.budgets, "baseline": plan.budgets[plan.baseline]}
+
+
+def plan_fragment(plan: ExperimentPlan, spec: ExperimentSpec) -> str:
     """The plan's table and warnings, which the page puts in their place as the draft changes."""
     listed = any(budget.budget == "full" for budget in plan.budgets)
-    return render("plan.html", plan=plan, rows=plan.budgets, reference=None if listed else plan.full)
+    biased = [budget.biased for budget in spec.budgets]
+    return render("plan.html", plan=plan, rows=plan.budgets, biased=biased, reference=None if listed else plan.full)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nat_core.comparison import Comparison
-from nat_core.records import ExperimentRecord, Page, RunRecord
+from nat_core.records import ExperimentRecord, Page, Problem, RunRecord
 from nat_core.spec import demo_experiment
 from web import views
 from web.columns import BudgetItem, budget_columns, run_columns
@@ -16,6 +16,7 @@ from web.diff import differences
 from web.figures import X_AXES
 from web.formatting import sentence
 from web.launch_pages import TOKEN_HEADER
+from web.listing import ListedExperiment
 from web.metrics import metrics_of
 from web.table import Row, Table, make_table
 from web.templating import render
@@ -37,23 +38,16 @@ class LegendEntry:
 
 
 def experiments_page(
-    page: Page[ExperimentRecord],
-    answers: Mapping[str, str],
+    page: Page[ListedExperiment],
     archived: bool,
     here: str,
     server_url: str,
     with_token: bool = False,
     words: str = "",
 ) -> str:
-    """The table of experiments, of those with `words` if there are any.
-
-    `answers` holds each one's headline; `with_token` where the server wants one.
-    """
+    """The table of experiments, of those with `words` if there are any; `with_token` where the server wants one."""
     view = {"archived": "true" if archived else None, "q": words or None}
-    rows = [
-        {"experiment": item, "answer": answers[item.id], "progress": views.experiment_progress(item)}
-        for item in page.items
-    ]
+    rows = [{"experiment": item, "progress": views.runs_progress(item.runs)} for item in page.items]
     return render(
         "experiments.html",
         section="experiments",
@@ -63,26 +57,25 @@ def experiments_page(
         older=link({}, **view, cursor=page.next_cursor) if page.next_cursor else "",
         words=words,
         curl=launch_command(server_url, with_token),
+        archive_curl=_curl(f"{server_url}/api/v1/experiments/EXPERIMENT/archive", [], with_token),
     )
 
 
 def launch_command(server_url: str, with_token: bool = False) -> str:
     """The demo's launch as one command; the token itself stays in the reader's shell."""
-    demo = demo_experiment()
-    budgets = [
-        {"selector": budget.selector, **budget.model_dump(mode="json", exclude_unset=True)} for budget in demo.budgets
-    ]
-    parts = {
-        "name": demo.name,
-        "base": demo.base.model_dump(mode="json", exclude_unset=True),
-        "budgets": budgets,
-        "seeds": demo.seeds,
-    }
+    demo = views.said(demo_experiment())
+    parts = {key: demo[key] for key in ("name", "base", "budgets", "seeds")}
     lines = [f'"{key}": {json.dumps(value, ensure_ascii=False)}' for key, value in parts.items()]
     body = ("{" + ",\n ".join(lines) + "}").replace("'", "'\\''")
-    headers = ["'Content-Type: application/json'"] + ([f'"{TOKEN_HEADER}"'] if with_token else [])
-    options = [f"-H {header}" for header in headers] + [f"-d '{body}'"]
-    return " \\\n  ".join([f"curl -X POST {server_url}/api/v1/experiments", *options])
+    options = ["-H 'Content-Type: application/json'", f"-d '{body}'"]
+    return _curl(f"{server_url}/api/v1/experiments", options, with_token)
+
+
+def _curl(url: str, options: Sequence[str], with_token: bool) -> str:
+    """A call as one command; the token comes from the reader's shell, hence the other quotes."""
+    header, *more = options or [""]
+    token = f'-H "{TOKEN_HEADER}"' if with_token else ""
+    return " \\\n  ".join(part for part in (f"curl -X POST {url}", header, token, *more) if part)
 
 
 def experiment_page(experiment: ExperimentRecord, comparison: Comparison, query: Mapping[str, str]) -> str:
@@ -194,5 +187,16 @@ def compare_page(
     )
 
 
-def not_found_page(detail: str) -> str:
-    return render("error.html", section="", title="Not found", detail=sentence(detail))
+_ERROR_TITLES = {
+    404: "Not found",
+    422: "This address is not understood",
+    500: "The server made a mistake",
+    503: "Not just now",
+}
+
+
+def error_page(problem: Problem) -> str:
+    """What went wrong, in words; `Try again` where that may help."""
+    title = _ERROR_TITLES.get(problem.status, problem.title)
+    again = problem.status in (429, 500, 503)
+    return render("error.html", section="", title=title, detail=sentence(problem.detail), again=again)

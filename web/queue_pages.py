@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from nat_core.records import RunRecord, WorkerRecord
+from nat_core.records import RunDetail, RunRecord, WorkerRecord
 from web import views
 from web.badges import Badge
 from web.formatting import elapsed_s, plural, sentence
@@ -24,7 +24,7 @@ class WorkerRow:
     worker: WorkerRecord
     gpus: str
     hardware: str
-    run: RunRecord | None
+    run: RunDetail | None
     badge: Badge
 
 
@@ -37,6 +37,7 @@ class WaitingRun:
     needs: str
     is_next: bool
     has_worker: bool
+    biased: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class QueueRow:
     run: RunRecord
     experiment: str
     why: str
+    biased: bool
 
 
-def worker_row(worker: WorkerRecord, run: RunRecord | None, now: datetime) -> WorkerRow:
+def worker_row(worker: WorkerRecord, run: RunDetail | None, now: datetime) -> WorkerRow:
     if run is not None:
         badge = Badge("run", "play", "at work")
     elif elapsed_s(worker.seen_at, now) > ALIVE_WITHIN_S:
@@ -76,7 +78,10 @@ def needs_text(resources: Mapping[str, Any]) -> str:
 def queue_rows(waiting: Sequence[WaitingRun], workers: Sequence[WorkerRow]) -> list[QueueRow]:
     """The waiting runs in the order in which they are taken."""
     anybody = any(row.badge.word != "silent" for row in workers)
-    return [QueueRow(place, one.run, one.experiment, _why(one, place, anybody)) for place, one in enumerate(waiting, 1)]
+    return [
+        QueueRow(place, one.run, one.experiment, _why(one, place, anybody), one.biased)
+        for place, one in enumerate(waiting, 1)
+    ]
 
 
 def _why(waiting: WaitingRun, place: int, anybody: bool) -> str:

@@ -154,7 +154,7 @@ def run_page(
         run_charts=views.open_charts(views.RUN_CHARTS, metrics),
         use_charts=use_charts(run),
         x_default=X_DEFAULTS.get(tab, "step"),
-        system_charts=[key for key, info in METRICS.items() if info.panel is Panel.COST],
+        system_charts=cost_charts(run),
         open_charts=learning,
         groups_of_charts=views.more_charts(learning, metrics),
         x_words=views.X_WORDS,
@@ -172,6 +172,12 @@ def use_charts(run: RunRecord) -> list[str]:
     keys = [key for key, info in METRICS.items() if info.panel is Panel.SYSTEM]
     awaited = [key for key in keys if views.is_active(run) and (on_gpu or not key.startswith("system/gpu"))]
     return [key for key in keys if key in run.latest or key in awaited]
+
+
+def cost_charts(run: RunRecord) -> list[str]:
+    """Charts of a step's time and memory: every one before the first step, then those that its steps tell of."""
+    keys = [key for key, info in METRICS.items() if info.panel is Panel.COST]
+    return [key for key in keys if key in run.latest] or keys
 
 
 def _texts(numbers: Mapping[str, int | None]) -> dict[str, str | None]:

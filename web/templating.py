@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nat_core.version import __version__
-from web import assets, formatting
+from web import assets, formatting, views
 from web.badges import state_badge, verdict_badge
 
 _FILTERS = ["number", "signed", "significant", "percent", "points", "count", "clock", "duration", "ago"]
@@ -30,11 +30,19 @@ def _environment() -> Environment:
         font_url=assets.FONT_URL,
         state_badge=state_badge,
         verdict_badge=verdict_badge,
+        told_cells=views.told_cells,
+        tells_each=views.tells_each,
     )
     return environment
 
 
 _ENVIRONMENT = _environment()
+
+
+def compile_templates() -> None:
+    """Read every template at the start, not while the first page waits."""
+    for name in _ENVIRONMENT.list_templates(extensions=["html"]):
+        _ENVIRONMENT.get_template(name)
 
 
 def render(template: str, **context: Any) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
-from nat_core.comparison import Comparison, RunOutcome
+from nat_core.comparison import CellComparison, Comparison, RunOutcome, Verdict
 from nat_core.events import METRICS, MetricInfo, Panel
-from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
+from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
+from nat_core.spec import ExperimentSpec
 from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
 from web.metrics import set_accuracies
 
@@ -107,15 +108,32 @@ def is_active(run: RunRecord) -> bool:
     return not run.state.is_final
 
 
+class Going(Protocol):
+    """As much of a run as its progress needs."""
+
+    @property
+    def state(self) -> RunState: ...
+    @property
+    def step(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def eta_s(self) -> float | None: ...
+
+
 def experiment_progress(experiment: ExperimentRecord) -> Progress:
     """Steps done of all runs' steps; a run that ended early counts as done."""
-    total = sum(run.steps for run in experiment.runs)
-    done = sum(run.steps if run.state.is_final else run.step for run in experiment.runs)
-    finished = sum(run.state.is_final for run in experiment.runs)
+    return runs_progress(experiment.runs)
+
+
+def runs_progress(runs: Sequence[Going]) -> Progress:
+    total = sum(run.steps for run in runs)
+    done = sum(run.steps if run.state.is_final else run.step for run in runs)
+    finished = sum(run.state.is_final for run in runs)
     share = done / total if total else 0.0
-    text = f"{finished} of {len(experiment.runs)} runs"
-    left = [run.eta_s for run in experiment.runs if run.eta_s is not None]
-    if left and finished + len(left) == len(experiment.runs):
+    text = f"{finished} of {len(runs)} runs"
+    left = [run.eta_s for run in runs if run.eta_s is not None]
+    if left and finished + len(left) == len(runs):
         text += f" · {clock(max(left))} left"
     return Progress(100 * share, text)
 
@@ -139,6 +157,18 @@ def experiment_facts(experiment: ExperimentRecord, now: datetime | None = None) 
     if workers:
         facts.append(f"worker {workers[0]}" if len(workers) == 1 else f"{len(workers)} workers")
     return facts
+
+
+def told_cells(comparison: Comparison) -> list[CellComparison]:
+    """The budgets that there is a sentence to say of: all but the baseline, once one of them has a verdict."""
+    others = [cell for cell in comparison.cells if cell.cell != comparison.baseline]
+    return [] if all(cell.verdict is Verdict.PENDING for cell in others) else others
+
+
+def tells_each(comparison: Comparison) -> bool:
+    """Whether the answer's detail is nothing but the sentence of every budget, which read better as a list."""
+    told = [cell for cell in told_cells(comparison) if not cell.biased]
+    return bool(told) and comparison.detail == " ".join(f"{cell.label}: {cell.verdict_text}" for cell in told)
 
 
 def savings_cell(comparison: Comparison, chosen: int | None = None) -> int | None:
@@ -227,13 +257,38 @@ def hardware_text(hardware: Mapping[str, Any] | None) -> str:
 
 
 def experiment_hardware(experiment: ExperimentRecord) -> list[str]:
-    """Each hardware that runs of the experiment were on, once."""
-    return sorted({text for run in experiment.runs if (text := hardware_text(run.hardware))})
+    """Each hardware that runs of the experiment were on, once; who shared it, a warning tells."""
+    machines = [
+        {key: value for key, value in (run.hardware or {}).items() if key != "neighbours"} for run in experiment.runs
+    ]
+    return sorted({text for machine in machines if (text := hardware_text(machine))})
 
 
 def hardware_word(key: str) -> str:
     """`memory_gib` as `memory GiB`."""
     return key.replace("_gib", " GiB").replace("_", " ")
+
+
+_TAGS = ("type", "selector")
+
+
+def said(spec: ExperimentSpec) -> dict[str, Any]:
+    """What was set of an experiment, without its defaults, but with the tags that tell of which kind a part is."""
+    short: dict[str, Any] = _with_tags(spec.model_dump(mode="json"), spec.model_dump(mode="json", exclude_unset=True))
+    short["base"].pop("budget", None)  # every run has one of the experiment's
+    return short
+
+
+def _with_tags(whole: Any, set_: Any) -> Any:
+    if isinstance(set_, dict):
+        return {
+            key: _with_tags(value, set_[key]) if key in set_ else value
+            for key, value in whole.items()
+            if key in set_ or key in _TAGS
+        }
+    if isinstance(set_, list):
+        return [_with_tags(*pair) for pair in zip(whole, set_, strict=True)]
+    return set_
 
 
 def as_yaml(document: Mapping[str, Any]) -> str:

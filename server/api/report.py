@@ -21,7 +21,7 @@ def report(experiment_id: str, store: StoreDep) -> HTMLResponse:
     page = report_page(
         experiment,
         kept_comparison(store, experiment),
-        lambda run_ids, keys: store.metric_series(run_ids, keys, max_points=_MAX_POINTS),
+        lambda run_ids, keys, ends=False: store.metric_series(run_ids, keys, max_points=_MAX_POINTS, ends=ends),
     )
     headers = {
         "Content-Disposition": f'attachment; filename="{experiment.id}-report.html"',

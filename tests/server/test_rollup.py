@@ -159,3 +159,46 @@ def test_the_migration_makes_the_buckets_that_ingest_would_have(app: FastAPI, ap
         session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
         command.upgrade(config, "0003")
     assert all_buckets(app) == kept
+
+
+def test_ends_of_buckets_are_of_the_same_steps_whatever_a_restart_cut_through(
+    app: FastAPI, api: Api, run_id: str
+) -> None:
+    store = app.state.store
+
+    def ends() -> list[float]:
+        (found,) = store.metric_series([run_id], ["reward"], max_points=300, ends=True)
+        return list(found.x)
+
+    start = StateEvent(seq=1, time=1.0, step=0, phase="started")
+    first = [event.model_copy(update={"seq": event.seq + 1}) for event in reported(1000)]
+    store_batches(store, [Batch(run_id, 1, [start, *first])])
+    assert ends() == [*range(15, 1000, 16), 1000]
+    api.finish(run_id, "lost", reason="killed", message="its trainer is gone")
+    assert api.claim(run_id, "w-2") == 2
+    began = StateEvent(seq=1, time=1.0, step=905, phase="started")
+    later = [event.model_copy(update={"seq": event.seq + 1}) for event in reported(STEPS, first=906)]
+    store_batches(store, [Batch(run_id, 2, [began, *later], folder=(1,))])
+    assert ends() == [*range(15, STEPS, 16), STEPS]
+
+
+@pytest.mark.parametrize(("x", "scale"), [("step", 1.0), ("tokens_selected", 3.0)])
+def test_where_one_looks_closely_every_step_is_there(app: FastAPI, api: Api, run_id: str, x: str, scale: float) -> None:
+    events = [metrics(step, step, reward=math.sin(step), tokens__selected=3.0) for step in range(1, STEPS + 1)]
+    store_batches(app.state.store, [Batch(run_id, 1, events)])
+
+    def places(**thinning: Any) -> list[float]:
+        (found,) = app.state.store.metric_series([run_id], ["reward"], x=x, max_points=300, **thinning)
+        assert all(
+            value == pytest.approx(math.sin(at / scale), abs=1e-9) for at, value in zip(found.x, found.y, strict=True)
+        )
+        return list(found.x)
+
+    whole, near = places(), places(within=(1200 * scale, 1300 * scale))
+    between = [at for at in near if 1200 * scale <= at <= 1300 * scale]
+    assert between == [step * scale for step in range(1200, 1301)]
+    assert [at for at in near if at not in between] == [at for at in whole if not 1200 * scale <= at <= 1300 * scale]
+    assert places(within=(1200.2 * scale, 1200.4 * scale)) == whole  # between two steps there is nothing
+    assert places(within=(9e9, 9e10)) == whole
+    half = places(within=(0, STEPS / 2 * scale))
+    assert len(whole) < len(half) <= 600 and half == sorted(set(half))

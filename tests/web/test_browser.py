@@ -21,7 +21,7 @@ def paths(site: Site) -> list[str]:
     tabs = [f"/runs/{run}"] + [f"/runs/{run}/{tab}" for tab in TABS if tab != "overview"]
     compare = f"/compare?runs={','.join(run.id for run in site.finished.runs)}"
     pages = ["/experiments", f"/experiments/{site.finished.id}", f"/experiments/{site.finished.id}?table=runs", compare]
-    return [*pages, *tabs, "/experiments/new", "/workers", "/runs/none"]
+    return [*pages, *tabs, "/experiments/new", "/workers", "/runs/none", "/nowhere"]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

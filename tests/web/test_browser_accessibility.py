@@ -39,6 +39,7 @@ def paths(site: Site) -> list[str]:
         f"/runs/{waiting}/tokens",
         "/workers",
         "/runs/none",
+        "/nowhere",
     ]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from nat_core.events import METRICS, MetricsEvent
 from server.ingest import Batch, store_batches
 from server.life import RunLife
 from tests.web.browsing import Site, drawn
@@ -105,6 +107,32 @@ def test_one_zoom_holds_for_all_curves_while_values_arrive(site: Site, page: Pag
     page.wait_for_function(f"({RANGE})('eval/accuracy')[1] > 39")
 
 
+def test_a_long_line_is_drawn_in_full_where_one_looks_closely(site: Site, page: Page) -> None:
+    experiment = launch(site.store, small_spec("Long", steps=3000))
+    run = experiment.runs[0]
+    site.store.register_worker("box", "box", HARDWARE)
+    attempt = RunLife(site.store).claim(run.id, "box").attempt
+    events = [MetricsEvent(seq=n, time=n, step=n, values={"reward": math.sin(n)}) for n in range(1, 3001)]
+    store_batches(site.store, [Batch(run.id, attempt, events)])
+    page.goto(f"{site.url}/runs/{run.id}/metrics")
+    drawn(page, "reward")
+    drawn_points = "document.querySelector('[data-chart=reward]').data.at(-1).x"
+    before = page.evaluate(drawn_points)
+    assert len(before) <= 600
+    drag_zoom(page, "reward", 0.4, 0.5)
+    page.wait_for_function("() => location.search.includes('range=')")
+    low, high = map(float, page.evaluate("new URLSearchParams(location.search).get('range')").split(","))
+    wanted = [step for step in range(1, 3001) if low <= step <= high]
+    assert 200 < len(wanted) < 400
+    page.wait_for_function(
+        f"([low, high, count]) => {drawn_points}.filter(at => low <= at && at <= high).length === count",
+        arg=[low, high, len(wanted)],
+    )
+    assert page.evaluate(RANGE, "reward") == [low, high]
+    page.get_by_role("button", name="Show everything").click()
+    page.wait_for_function(f"count => {drawn_points}.length === count", arg=len(before))
+
+
 def test_charts_are_saved_as_pictures_and_numbers(site: Site, page: Page, tmp_path: Path) -> None:
     page.goto(f"{site.url}/experiments/{site.finished.id}?x=tokens_selected")
     drawn(page, "reward")
@@ -126,4 +154,6 @@ def test_charts_are_saved_as_pictures_and_numbers(site: Site, page: Page, tmp_pa
     name, png = saved("Picture, PNG")
     assert name.endswith("Reward.light.png") and png.startswith(b"\x89PNG") and len(png) > 10_000
     panel.get_by_text("Numbers", exact=True).click()
-    expect(panel.locator(".plot-data p")).to_contain_text("Reward: full, 2 seeds from")
+    about, summary = panel.locator(".plot-data p").all()
+    expect(about).to_have_text(METRICS["reward"].description)
+    expect(summary).to_contain_text("Reward: full, 2 seeds from")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from server.main import create_app
 from server.settings import Settings
@@ -283,7 +283,6 @@ def test_data_rewards_and_sets_are_chosen_in_the_form(site: Site, page: Page) ->
 
 def test_two_sets_of_one_name_are_refused_and_none_is_lost(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/new")
-    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
     for _ in range(2):
         page.get_by_role("button", name="Add a set").click()
         page.get_by_label("Name", exact=True).last.fill("same")
@@ -458,3 +457,82 @@ def test_a_budget_asks_for_a_floor_where_its_law_has_one(site: Site, page: Page)
     expect(page.locator("#yaml")).not_to_have_value(re.compile("floor"))
     row.locator('[data-name="selector"]').select_option("importance")
     expect(floor).to_be_visible()
+
+
+# --- before the scripts and the first answer are there -------------------------------------------------
+
+
+class Held:
+    """Requests that wait until they are let go, as on a slow line."""
+
+    def __init__(self, page: Page, pattern: str) -> None:
+        self._waiting: list[Route] | None = []
+        page.route(pattern, self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._waiting is None:
+            route.continue_()
+        else:
+            self._waiting.append(route)
+
+    def let_go(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for route in waiting:
+            route.continue_()
+
+
+def test_what_is_typed_before_the_scripts_are_there_is_kept(site: Site, page: Page) -> None:
+    scripts = Held(page, "**/launch_form.js")
+    page.goto(f"{site.url}/experiments/new", wait_until="domcontentloaded")
+    expect(page.get_by_role("button", name="Add a set")).to_be_disabled()  # else a press would be lost
+    expect(page.get_by_test_id("add-budget")).to_be_disabled()
+    page.locator('[data-pointer="/name"]').fill("Typed early")
+    page.get_by_test_id("budget-row").nth(1).locator('[data-name="fraction"]').fill("0.75")
+    page.get_by_test_id("budget-row").nth(1).get_by_label("baseline").check()
+    page.get_by_label("Kind of reward").select_option("sum")
+    file = page.locator("#yaml")
+    rewrite(page, "learning_rate: 0.0001", "learning_rate: 0.0002")
+    scripts.let_go()
+    expect(page.get_by_test_id("add-budget")).to_be_enabled()
+    expect(page.locator('[data-pointer="/base/optim/learning_rate"]')).to_have_value("0.0002")
+    expect(file).to_have_value(re.compile("name: Typed early"))
+    expect(file).to_have_value(re.compile("learning_rate: 0.0002"))
+    expect(file).to_have_value(re.compile("fraction: 0.75"))
+    expect(file).to_have_value(re.compile("baseline: 1"))
+    expect(file).to_have_value(re.compile("type: sum"))
+    expect(page.locator('[data-pointer="/name"]')).to_have_value("Typed early")
+
+
+def test_a_kind_that_is_chosen_before_the_scripts_are_there_gets_its_first_row(site: Site, page: Page) -> None:
+    scripts = Held(page, "**/launch_form.js")
+    page.goto(f"{site.url}/experiments/new", wait_until="domcontentloaded")
+    page.get_by_label("Kind of reward").select_option("sum")
+    scripts.let_go()
+    expect(page.locator('[data-list="/base/reward/parts"] [data-item]')).to_have_count(1)
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"type: sum\n    parts:"))
+
+
+def test_a_step_before_the_first_answer_is_kept(site: Site, page: Page) -> None:
+    answers = Held(page, "**/experiments/draft")
+    page.goto(f"{site.url}/experiments/new")
+    page.get_by_role("button", name="Add a set").click()
+    page.get_by_label("Name", exact=True).fill("early")
+    page.get_by_role("button", name="3", exact=True).click()
+    page.locator("#add-shares").fill("0.25")
+    page.get_by_test_id("add-budget").click()
+    answers.let_go()
+    expect(page.get_by_test_id("plan")).to_have_text("5 budgets × 3 seeds = 15 runs")
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"sets:\n\s+early:"))
+    expect(page.get_by_label("Name", exact=True)).to_have_value("early")
+    expect(page.get_by_test_id("budget-row")).to_have_count(5)
+
+
+def test_a_clone_marks_what_is_changed_before_the_first_answer(site: Site, page: Page) -> None:
+    answers = Held(page, "**/experiments/draft")
+    page.goto(f"{site.url}/experiments/new?clone={site.finished.id}")
+    page.locator('[data-pointer="/base/steps"]').fill("99")
+    page.get_by_role("button", name="Remove this budget").last.click()
+    answers.let_go()
+    expect(page.locator("#changes")).to_have_text("2 changes")
+    expect(page.locator('[data-pointer="/base/steps"] ~ .was')).to_have_text("was 12")
+    expect(page.locator("#budgets-was")).to_have_text("Taken out: truncate · ½.")

@@ -111,3 +111,19 @@ def test_experiments_are_searched_walked_and_opened_by_keyboard(site: Site, page
     page.get_by_role("link", name="Show all").click()
     expect(rows.first).to_be_visible()
     expect(page.locator("#filter")).to_have_value("")
+
+
+def test_the_link_to_a_view_is_copied(site: Site, page: Page) -> None:
+    address = f"{site.url}/experiments/{site.finished.id}?table=runs&sort=-seed&x=tokens_selected"
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for path in (address, f"{site.url}/runs/{site.finished.runs[0].id}/logs?q=step"):
+        page.goto(path)
+        page.locator("#share").click()
+        expect(page.locator("#share")).to_have_text("Link copied")
+        assert page.evaluate("navigator.clipboard.readText()") == path
+        expect(page.locator("#share")).to_have_text("Share")
+
+    # Where the browser lets no page copy, it says where the link is.
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('not here')); }")
+    page.locator("#share").click()
+    expect(page.locator("#toast")).to_contain_text(page.url)

@@ -98,6 +98,15 @@ def test_no_value_yet_is_said() -> None:
     chart = line_chart(REWARD, [Line("full", 0, [1], [None]), Line("rpc", 1, [], [])], LIGHT)
     assert chart.num_points == 0 and chart.figure["data"] == []
     assert chart.summary == "No reward yet; the line starts with the first value."
+    assert curves_chart(METRICS["kl"], [], LIGHT, over=True).summary == "No KL was reported."
+
+
+def test_an_axis_from_zero_has_no_needless_decimals_that_its_margin_would_cut() -> None:
+    nearly_full = [Line("run", 0, [1, 2], [0.99, 1.0])]
+    use = line_chart(METRICS["system/host_cpu"], nearly_full, LIGHT).figure["layout"]
+    close = line_chart(METRICS["eval/accuracy"], nearly_full, LIGHT).figure["layout"]
+    assert (use["yaxis"]["tickformat"], close["yaxis"]["tickformat"]) == (".0%", ".1%")
+    assert close["margin"]["l"] > use["margin"]["l"]
 
 
 @pytest.mark.parametrize("key", METRICS)

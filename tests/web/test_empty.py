@@ -28,6 +28,8 @@ def without_samples(store: Store) -> ExperimentRecord:
 def test_a_fresh_server_says_how_to_launch_and_to_bring_a_worker(client: TestClient) -> None:
     (command,) = commands(client, "/experiments")
     assert command.startswith("curl -X POST http://127.0.0.1:8300/api/v1/experiments")
+    (archive,) = commands(client, "/experiments?archived=true")
+    assert archive == "curl -X POST http://127.0.0.1:8300/api/v1/experiments/EXPERIMENT/archive"
     assert commands(client, "/workers") == ["python -m worker", "natlab launch experiment.yaml"]
 
 
@@ -43,3 +45,8 @@ def test_a_run_that_logs_no_samples_says_how_to_have_some(client: TestClient, st
     run = without_samples(store).runs[0]
     (command,) = commands(client, f"/runs/{run.id}/tokens")
     assert command == "natlab launch experiment.yaml --set base.resources.num_logged_samples=4"
+
+
+def test_a_log_without_lines_says_how_to_follow_it(client: TestClient, store: Store) -> None:
+    run = launch(store, small_spec()).runs[0]
+    assert commands(client, f"/runs/{run.id}/logs") == [f"natlab logs {run.id} --follow"]

@@ -10,6 +10,7 @@ import pytest
 
 from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment, parse_experiment_spec
 from web.controls import KINDS, Choice, Control, Field, Kind, Rows, bounds_text
+from web.draft import draft_of_yaml
 from web.form import MAIN, LaunchForm, launch_form
 from web.launch_pages import launch_page
 from web.presets import PRESETS
@@ -178,3 +179,6 @@ def test_every_preset_fills_the_form(key: str) -> None:
     html = launch_page(spec, None, key)
     assert unescape(html).count(spec.name) >= 2  # in its field and in the file
     assert f'href="/experiments/new?preset={key}" aria-current="true"' in html
+    (file,) = re.findall(r'<textarea id="yaml"[^>]*>([^<]*)</textarea>', html)
+    draft = draft_of_yaml(unescape(file))  # what may be typed in before the form's first answer is there
+    assert draft.faults == [] and draft.document == spec.model_dump(mode="json")

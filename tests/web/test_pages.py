@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from nat_core.events import METRICS
+from nat_core.comparison import Comparison
+from nat_core.events import METRICS, EvaluationEvent
 from nat_core.spec import parse_experiment_spec
+from server.ingest import Batch, store_batches
 from server.life import RunLife
 from server.main import create_app
 from server.settings import Settings
@@ -89,6 +91,26 @@ def test_listing_answers_first(client: TestClient, store: Store) -> None:
     assert "succeeded" in done_row and store.comparison(done.id).headline in done_row
 
 
+def test_an_answer_follows_what_comes_after_its_runs_have_ended(client: TestClient, store: Store) -> None:
+    """A trainer's last words may come in after its worker said that it ended, and when somebody has looked already."""
+    done = finished_experiment(store, small_spec(seeds=(0, 1, 2)))
+    (cut,) = (run for run in done.runs if (run.cell, run.seed) == (1, 2))
+    before = store.comparison(done.id)
+    assert before.detail in text_of(client.get(f"/experiments/{done.id}").text)
+    late = EvaluationEvent(
+        seq=1000, time=99, step=cut.steps, seconds=1, accuracy=0.1, num_prompts=10, num_samples=1,
+        correct=[1] + [0] * 9, mean_length=60,
+    )  # fmt: skip
+    store_batches(store, [Batch(cut.id, cut.attempt, [late])])
+    after = Comparison.model_validate(client.get(f"/api/v1/experiments/{done.id}/comparison").json())
+    assert after.cells[1].difference != before.cells[1].difference
+    page = text_of(client.get(f"/experiments/{done.id}").text)
+    for cell in after.cells[1:]:
+        assert cell.verdict_text in page
+    (row,) = rows_of(client.get("/experiments").text, "experiments-table")
+    assert after.headline in row
+
+
 def test_listing_turns_pages(client: TestClient, store: Store) -> None:
     for number in range(21):
         launch(store, small_spec(f"Number {number}"))
@@ -108,7 +130,7 @@ def test_experiment_page_answers_then_shows_every_budget_with_the_baseline_first
     comparison = store.comparison(experiment.id)
     html = client.get(f"/experiments/{experiment.id}").text
     answer = html.split('data-testid="verdict"', 1)[1].split("</section>", 1)[0]
-    assert comparison.headline in unescape(answer) and comparison.detail in unescape(answer)
+    assert comparison.headline in text_of(answer) and comparison.detail in text_of(answer)
     rows = rows_of(html, "cells-table")
     assert [next(label for label in ("rpc", "full", "truncate") if label in row) for row in rows] == [
         "rpc", "full", "truncate",
@@ -334,7 +356,7 @@ def test_tabs_of_a_run_that_waits_say_what_is_missing(client: TestClient, store:
     run = launch(store, small_spec()).runs[0]
     assert "No sample yet" in client.get(f"/runs/{run.id}/tokens").text
     assert "No line yet" in client.get(f"/runs/{run.id}/logs").text
-    assert "Waiting for a worker" in client.get(f"/runs/{run.id}").text
+    assert "No worker is there. See the queue" in text_of(client.get(f"/runs/{run.id}").text)
 
 
 def test_logs_and_config_tabs(client: TestClient, store: Store) -> None:

@@ -111,7 +111,7 @@ def test_seconds_are_told_where_the_plan_has_them(monkeypatch: pytest.MonkeyPatc
     plan = plan_experiment(experiment(), DEMO, Assumed(prompt_tokens=30, completion_tokens=70))
     assert plan.full is not None
     timed = plan.full.model_copy(update={"seconds": 1.5, "seconds_share": 1.0})
-    html = plan_fragment(plan.model_copy(update={"full": timed, "budgets": [timed]}))
+    html = plan_fragment(plan.model_copy(update={"full": timed, "budgets": [timed]}), experiment())
     assert "1.5 s" in html and ">Time<" in html
 
 
@@ -204,14 +204,20 @@ def test_workers_that_are_silent_and_idle_are_not_there() -> None:
 def test_the_fragment_escapes_names_and_says_what_is_unknown() -> None:
     assumed = Assumed(prompt_tokens=9, completion_tokens=9)
     room = Room(worker_id="<b>box</b>", on_gpu=False, memory_gib=1e-6)
-    html = plan_fragment(plan_experiment(experiment(), DEMO, assumed, room))
+    html = plan_fragment(plan_experiment(experiment(), DEMO, assumed, room), experiment())
     assert "<b>box" not in html and "&lt;b&gt;box" in html and "does not fit" in html
-    unknown = plan_fragment(plan_experiment(experiment(), "its sizes are not known", assumed))
+    unknown = plan_fragment(plan_experiment(experiment(), "its sizes are not known", assumed), experiment())
     assert "Its sizes are not known." in unknown and "<table" not in unknown
 
 
 def test_full_stands_beside_budgets_that_lack_it() -> None:
     spec = experiment({"selector": "rpc", "fraction": 0.5})
-    html = plan_fragment(plan_experiment(spec, DEMO, Assumed(prompt_tokens=9, completion_tokens=9)))
+    html = plan_fragment(plan_experiment(spec, DEMO, Assumed(prompt_tokens=9, completion_tokens=9)), spec)
     assert html.count("<tr") == 3 and "to compare with" in html
     assert RpcBudget().label in html
+
+
+def test_a_biased_budget_is_hollow_in_the_plan_as_everywhere() -> None:
+    spec = experiment({"selector": "full"}, {"selector": "truncate", "fraction": 0.5})
+    html = plan_fragment(plan_experiment(spec, DEMO, Assumed(prompt_tokens=9, completion_tokens=9)), spec)
+    assert ('class="dot c0"' in html, 'class="dot c1 hollow"' in html) == (True, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -73,6 +74,12 @@ def test_a_run_waits_for_a_worker_that_has_what_it_needs(client: TestClient, sto
     assert "An idle worker is about" in rows_of(html, "queue")[0]
     row = next(row for row in rows_of(html, "workers") if row.startswith("box"))
     assert "big" in row and "2 × NVIDIA H200" in row
+
+
+def test_a_biased_budget_is_hollow_in_the_queue(client: TestClient, store: Store) -> None:
+    launch(store, small_spec())
+    hollow = re.findall(r'class="dot c(\d)( hollow)?"', client.get("/workers").text)
+    assert hollow == [("0", ""), ("1", ""), ("2", " hollow")]
 
 
 def test_priority_comes_before_age(client: TestClient, store: Store) -> None:

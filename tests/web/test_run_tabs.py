@@ -58,7 +58,7 @@ def test_the_head_tells_of_attempts_restarts_and_where_it_went_on(client: TestCl
     assert "cpu-box-1" in first and "worker_lost worker cpu-box-1 was silent" in first
     assert "cpu-box-2" in second and " 4 " in second
     RunLife(store).finish(run_id, 2, "lost", "trainer_lost", "the trainer ended on signal 9")
-    assert "Waiting for a worker again: The trainer ended on signal 9." in text_of(client.get(f"/runs/{run_id}").text)
+    assert "Back in the queue: The trainer ended on signal 9." in text_of(client.get(f"/runs/{run_id}").text)
 
 
 def test_samples_are_found_by_words_step_and_outcome(client: TestClient, run: RunRecord) -> None:
@@ -171,3 +171,12 @@ def test_a_gpu_s_charts_are_there_before_its_first_sample(client: TestClient, st
     assert use_charts(sampled) == ["system/gpu"]
     RunLife(store).act(run.id, "stop")
     assert "No use was sampled" in client.get(f"/runs/{run.id}/system").text
+
+
+def test_the_system_tab_has_the_costs_that_were_reported(client: TestClient, store: Store, run: RunRecord) -> None:
+    html = client.get(f"/runs/{run.id}/system").text
+    assert "chart-timing_s/step" in html and "chart-perf/rank_imbalance" not in html  # one process trained it
+    waiting = launch(store, small_spec()).runs[0]
+    assert "chart-perf/rank_imbalance" in client.get(f"/runs/{waiting.id}/system").text
+    figures = client.get(f"/runs/{run.id}/figures.json?names=kl").json()["figures"]
+    assert figures["kl"]["summary"] == "No KL was reported."

@@ -121,3 +121,5 @@ def test_every_state_has_an_icon_and_a_word() -> None:
 def test_hardware_in_one_line() -> None:
     assert views.hardware_text({"device": "cpu", "memory_gib": 23.5, "env": {"a": 1}}) == "device cpu, memory GiB 23.5"
     assert views.hardware_text(None) == ""
+    boxes = [{"device": "cpu", "neighbours": 0}, {"device": "cpu", "neighbours": 1}, None]
+    assert views.experiment_hardware(experiment(*(run(hardware=box) for box in boxes))) == ["device cpu"]

@@ -30,7 +30,9 @@ class Curve:
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None  # ends of its own interval
 
 
-def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, axes: Axes = _PLAIN) -> Chart:
+def curves_chart(
+    info: MetricInfo, curves: Sequence[Curve], palette: Palette, axes: Axes = _PLAIN, over: bool = False
+) -> Chart:
     """Overlaid curves, coloured by cell; biased budgets are dashed.
 
     Finished runs of a cell become their mean, with a band from the lowest to the highest seed. Runs
@@ -38,7 +40,7 @@ def curves_chart(info: MetricInfo, curves: Sequence[Curve], palette: Palette, ax
     """
     cells = sorted({curve.cell for curve in curves})
     lines = [line for cell in cells for line in _cell_lines([c for c in curves if c.cell == cell], axes.x)]
-    chart = line_chart(info, lines, palette, axes)
+    chart = line_chart(info, lines, palette, axes, over)
     own = any(curve.band is not None for curve in curves)
     seeds = any(line.low is not None for line in lines) and not all(curve.band is not None for curve in curves)
     told = chart.caption + (", mean and range of seeds" if seeds else "") + (f"; {OWN_BAND}" if own else "")
@@ -74,12 +76,18 @@ def _mean_line(curves: Sequence[Curve], x: str) -> Line:
 
 
 def _by_step(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
-    values: dict[float, list[float]] = {}
+    """Of the steps that every curve has that goes so far: a step of one curve alone would be no mean."""
+    told: dict[float, list[float | None]] = {}
     for curve in curves:
         for step, value in zip(curve.x, curve.y, strict=True):
-            if value is not None:
-                values.setdefault(step, []).append(value)
-    return sorted(values.items())
+            told.setdefault(step, []).append(value)
+    spans = [(curve.x[0], curve.x[-1]) for curve in curves]
+    rows = []
+    for step, values in sorted(told.items()):
+        known = [value for value in values if value is not None]
+        if known and len(values) == sum(first <= step <= last for first, last in spans):
+            rows.append((step, known))
+    return rows
 
 
 def _by_position(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:

@@ -10,7 +10,7 @@ from typing import Any
 from nat_core.events import MetricInfo, Panel
 from web.figures.axes import X_TITLES, Axes, smoothed
 from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hover_format, metric_value
-from web.formatting import count, significant
+from web.formatting import count, significant, uncapital
 from web.palette import Palette, faded
 
 _FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W")
@@ -35,8 +35,12 @@ class Line:
     faint: bool = False  # the values themselves, behind their smoothed line
 
 
-def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: Axes = _PLAIN) -> Chart:
-    """Lines of one metric. Costs start at zero; other metrics take the range they need.
+def line_chart(
+    info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: Axes = _PLAIN, over: bool = False
+) -> Chart:
+    """Lines of one metric; where there is none yet, it is said, or that there is none where the runs are `over`.
+
+    Costs start at zero; other metrics take the range they need.
 
     Smoothed lines have the values themselves faint behind them; bands, summary and table stay those of the values.
     A logarithmic axis is given to metrics whose values are all above zero, and to no other.
@@ -44,7 +48,10 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: 
     x = axes.x
     drawn = [line for line in lines if any(value is not None for value in line.y)]
     if not drawn:
-        return empty_chart(f"No {info.label.lower()} yet; the line starts with the first value.")
+        told = uncapital(info.label)
+        return empty_chart(
+            f"No {told} was reported." if over else f"No {told} yet; the line starts with the first value."
+        )
     banded = sum(line.low is not None for line in drawn)
     traces = [
         trace for line in drawn for trace in _band(line, palette, _BAND if banded <= _FEW_BANDS else _BAND_OF_MANY)
@@ -54,7 +61,7 @@ def line_chart(info: MetricInfo, lines: Sequence[Line], palette: Palette, axes: 
     log = axes.log and _lowest(drawn) > 0
     layout = base_layout(
         palette,
-        margin={"l": 46, "r": 10, "t": 8, "b": 30},
+        margin={"l": 52 if _tick_format(info, drawn) == ".1%" else 46, "r": 10, "t": 8, "b": 30},
         xaxis=axis(
             palette,
             showgrid=False,
@@ -117,13 +124,17 @@ def _y_range(info: MetricInfo, lines: Sequence[Line], log: bool) -> dict[str, An
     if log:
         return {"type": "log", "dtick": "D1" if _decades(lines) < 1.5 else 1}
     value = next(value for line in lines for value in line.y if value is not None)
-    if info.unit in _FROM_ZERO or info.panel is Panel.SYSTEM:
+    if _from_zero(info):
         return {"rangemode": "tozero"}
     if _span(lines) > 0:
         return {"rangemode": "normal"}
     if info.unit == "share":
         return {"range": [max(0.0, value - 0.1), min(1.0, value + 0.1)]}
     return {"range": [0.9 * value, 1.1 * value] if value > 0 else [value - 1, value + 1]}
+
+
+def _from_zero(info: MetricInfo) -> bool:
+    return info.unit in _FROM_ZERO or info.panel is Panel.SYSTEM
 
 
 def _single_place(lines: Sequence[Line]) -> dict[str, Any]:
@@ -142,7 +153,7 @@ def _decades(lines: Sequence[Line]) -> float:
 
 def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
     if info.unit == "share":
-        return ".1%" if 0 < _span(lines) <= 0.04 else ".0%"
+        return ".1%" if 0 < _span(lines) <= 0.04 and not _from_zero(info) else ".0%"
     return "~s" if info.unit.startswith("tokens") else "~g"
 
 

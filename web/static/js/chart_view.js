@@ -19,6 +19,7 @@ export function figureParams() {
   const chosen = FIGURE_PARAMS.map((name) => [name, param(name)]).filter(([name, value]) => value && buttonOf(name, value));
   if (smoothing()) chosen.push(["smooth", String(smoothing())]);
   if (logScale()) chosen.push(["log", "1"]);
+  if (zoom()) chosen.push(["range", zoom().join(",")]); // a long line is drawn in full where one looks closely
   return chosen;
 }
 
@@ -49,6 +50,13 @@ export function setZoom(range) {
   if (!range) resets += 1;
   setParams({ range: range ? range.join(",") : "" });
   showZoom();
+}
+
+// Shows another part of the axis: at once with what is there, then with what the server has of that part.
+export function zoomTo(range, { update, redraw }) {
+  setZoom(range);
+  redraw();
+  update();
 }
 
 function showZoom() {
@@ -114,10 +122,7 @@ export function startChartView(update, redraw) {
       toggleCell(chip);
       redraw();
     }
-    if (target.closest("#reset-zoom")) {
-      setZoom(null);
-      redraw();
-    }
+    if (target.closest("#reset-zoom")) zoomTo(null, { update, redraw });
   });
   let typing = null;
   document.getElementById("smooth")?.addEventListener("input", ({ target }) => {

@@ -1,7 +1,7 @@
 // Draws the figures that the server builds. A chart is fetched when it comes near the view, all that
 // are due in one request, and keeps the reader's zoom when its numbers change.
 import { startChartFiles } from "./chart_files.js";
-import { figureParams, hiddenCells, pressShown, rangeOf, setZoom, startChartView, zoomed } from "./chart_view.js";
+import { figureParams, hiddenCells, pressShown, rangeOf, startChartView, zoomTo, zoomed } from "./chart_view.js";
 import { currentTheme } from "./theme.js";
 
 const CONFIG = { displayModeBar: false, responsive: true };
@@ -98,14 +98,9 @@ function link(element) {
   element.dataset.linked = "yes";
   element.on("plotly_relayout", (change) => {
     const range = rangeOf(change);
-    if (!range) return;
-    setZoom(range);
-    redraw();
+    if (range) zoomTo(range, { update, redraw });
   });
-  element.on("plotly_doubleclick", () => {
-    setZoom(null);
-    redraw();
-  });
+  element.on("plotly_doubleclick", () => zoomTo(null, { update, redraw }));
 }
 
 // Between two charts the browser may answer the reader: many drawn in one go would hold it up.
@@ -119,6 +114,7 @@ async function redraw() {
   }
 }
 
+// The table view: what the chart is of, a sentence on what it shows, and the numbers.
 function fillTable(details, { summary, table: { columns, rows } }) {
   details.hidden = !rows.length;
   const table = document.createElement("table");
@@ -134,8 +130,9 @@ function fillTable(details, { summary, table: { columns, rows } }) {
   };
   table.createTHead().append(line(columns, "th"));
   table.createTBody().append(...rows.map((row) => line(row, "td")));
-  const words = Object.assign(document.createElement("p"), { textContent: summary });
-  details.lastElementChild.replaceChildren(words, table);
+  const about = details.closest(".chart").querySelector("h2").title; // a tip that no keyboard and no finger reaches
+  const words = [about, summary].filter(Boolean).map((textContent) => Object.assign(document.createElement("p"), { textContent }));
+  details.lastElementChild.replaceChildren(...words, table);
 }
 
 // The panels are watched, not the plots: a plot that has nothing to show yet has no place of its own.

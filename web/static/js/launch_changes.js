@@ -1,13 +1,13 @@
 // What a clone changes of the experiment it was made from: marked in colour and said in words.
-import { controls, isOpen, itemsOf, keyOf, pointerOf } from "./launch_pointers.js";
+import { controls, firstShown, isOpen, itemsOf, keyOf, pointerOf } from "./launch_pointers.js";
 import { rows } from "./launch_rows.js";
 
 const form = document.getElementById("launch");
 const originals = new Map(); // pointer -> what its control showed at first
 const listed = new Map(); // pointer of a list -> the names of its rows at first
-let budgets = null; // the labels at first, and which of them was the baseline
+const budgets = form.dataset.clone ? JSON.parse(form.dataset.clone) : null; // the labels at first, and the baseline's
 
-const shown = (control) => (control.selectedOptions ? control.selectedOptions[0]?.textContent : control.value) || "not set";
+const now = (control) => ({ value: control.value, shown: control.selectedOptions?.[0]?.textContent ?? control.value });
 const lists = () => [...form.querySelectorAll("[data-list]")].filter(isOpen);
 const namesOf = (list) => itemsOf(list).map((item) => keyOf(item));
 
@@ -19,14 +19,14 @@ function markField(control) {
   field.classList.toggle("changed", is);
   const note = field.querySelector(".was") ?? field.appendChild(Object.assign(document.createElement("p"), { className: "was" }));
   note.hidden = !is;
-  note.textContent = is ? (first ? `was ${first.shown}` : "new") : "";
+  note.textContent = is ? (first ? `was ${first.shown || "not set"}` : "new") : "";
   return is;
 }
 
 function markList(list) {
   const first = listed.get(pointerOf(list)) ?? [];
-  const now = namesOf(list);
-  const [added, gone] = [now.filter((name) => !first.includes(name)), first.filter((name) => !now.includes(name))];
+  const names = namesOf(list);
+  const [added, gone] = [names.filter((name) => !first.includes(name)), first.filter((name) => !names.includes(name))];
   for (const item of itemsOf(list)) item.classList.toggle("changed", added.includes(keyOf(item)));
   const note = list.querySelector(":scope > [data-list-was]");
   const words = "named" in list.dataset ? gone.join(", ") : `${gone.length} of ${first.length}`;
@@ -54,15 +54,20 @@ function markBudgets(plan) {
 
 const fields = () => controls().filter((control) => "pointer" in control.dataset && control.closest(".field"));
 
+const isRow = (control) => Boolean(control.closest("[data-item]"));
+
+// Keeps what the page came with; `fillRows` makes the rows of its lists, which come as a document alone.
+export function startChanges(fillRows) {
+  for (const control of fields()) originals.set(pointerOf(control), firstShown(control));
+  fillRows();
+  for (const control of fields().filter(isRow)) originals.set(pointerOf(control), now(control));
+  for (const list of lists()) listed.set(pointerOf(list), namesOf(list));
+}
+
 export function showChanges(plan) {
-  if (!("clone" in form.dataset)) return;
-  if (!budgets && plan) {
-    budgets = { labels: plan.budgets, baseline: plan.budgets[plan.baseline] };
-    for (const control of fields()) originals.set(pointerOf(control), { value: control.value, shown: shown(control) });
-    for (const list of lists()) listed.set(pointerOf(list), namesOf(list));
-  }
-  const changes = budgets ? fields().filter(markField).length + lists().reduce((sum, list) => sum + markList(list), 0) : 0;
-  const all = changes + (plan && budgets ? markBudgets(plan) : 0);
+  if (!budgets) return;
+  const changes = fields().filter(markField).length + lists().reduce((sum, list) => sum + markList(list), 0);
+  const all = changes + (plan ? markBudgets(plan) : 0);
   const note = document.getElementById("changes");
   note.textContent = all === 0 ? "nothing changed yet" : `${all} change${all === 1 ? "" : "s"}`;
 }

@@ -4,12 +4,13 @@
 // While one side has a change that the other has not, the other may not write over it. A step in the form waits until
 // the file's change is in the form; the file cannot be typed in until it has the form's, which takes no longer than an
 // answer once it is entered.
-import { showChanges } from "./launch_changes.js";
+import { showChanges, startChanges } from "./launch_changes.js";
 import { showCommands } from "./launch_commands.js";
 import { fill, fillLists, specification } from "./launch_document.js";
 import { showGrid } from "./launch_grid.js";
+import { shapeFor, startRowsOf } from "./launch_items.js";
 import { showPlan } from "./launch_plan.js";
-import { controlAt, pointerOf } from "./launch_pointers.js";
+import { changedAlready, controlAt, pointerOf } from "./launch_pointers.js";
 import { toast } from "./messages.js";
 
 const TYPING_MS = 250;
@@ -57,13 +58,16 @@ function showBroken(faults) {
 // The form as the file has it, with what was typed in the form meanwhile; whether there was any of that.
 function fillKeeping(spec) {
   const kept = [...touched].map((pointer) => [pointer, controlAt(pointer)]).filter(([, control]) => control);
-  const held = kept.map(([pointer, { value, checked }]) => ({ pointer, value, checked }));
+  const held = kept.map(([pointer, { value, checked, tagName }]) => ({ pointer, value, checked, tagName }));
   const focused = kept.find(([, control]) => control === document.activeElement)?.[0];
   fill(spec);
+  held.sort((a, b) => (b.tagName === "SELECT") - (a.tagName === "SELECT")); // first what decides which fields there are
   for (const { pointer, value, checked } of held) {
     const control = controlAt(pointer);
-    if (control?.type === "radio") control.checked = checked;
-    else if (control) control.value = value;
+    if (!control) continue;
+    if (control.type === "radio") control.checked = checked;
+    else control.value = value;
+    shapeFor(control);
   }
   if (focused) controlAt(focused)?.focus();
   touched.clear();
@@ -130,8 +134,12 @@ export async function inStep() {
   return !broken;
 }
 
+// The page is open to what is typed before this runs, and none of it is lost: not what the form has, nor the file.
 export function startDraft() {
-  fillLists(JSON.parse(form.dataset.document));
+  const early = file.value !== file.defaultValue;
+  if (early) for (const pointer of changedAlready()) touched.add(pointer);
+  startChanges(() => fillLists(JSON.parse(form.dataset.document)));
+  for (const choice of form.querySelectorAll("[data-choice]")) startRowsOf(choice);
   file.addEventListener("input", () => changed("file"));
   file.addEventListener("focus", () => ahead === "form" && send("form"));
   document.getElementById("yaml-reset").addEventListener("click", () => {
@@ -139,5 +147,6 @@ export function startDraft() {
     changed("form");
     send("form");
   });
-  return send("form");
+  if (early) lead("file");
+  return send(early ? "file" : "form");
 }

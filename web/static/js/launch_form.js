@@ -3,10 +3,10 @@
 import { specification } from "./launch_document.js";
 import { inStep, startDraft, takeStep, typed } from "./launch_draft.js";
 import { clearFaults, showFaults } from "./launch_faults.js";
-import { addItem, chooseKinds, focusItem, removeItem, startRowsOf } from "./launch_items.js";
+import { addItem, focusItem, removeItem, shapeFor } from "./launch_items.js";
 import { startPlan } from "./launch_plan.js";
 import { itemsOf, listAt, pointerOf } from "./launch_pointers.js";
-import { addShares, removeRow, rows, shapeRow, startRows } from "./launch_rows.js";
+import { addShares, removeRow, rows, startRows } from "./launch_rows.js";
 import { problemText } from "./messages.js";
 
 const form = document.getElementById("launch");
@@ -54,12 +54,7 @@ async function submit(event) {
 
 function onInput({ target }) {
   if (target.id === "yaml" || target.closest("[data-builder], #cost")) return;
-  if ("chooses" in target.dataset) {
-    const choice = target.closest("[data-choice]");
-    chooseKinds(choice);
-    startRowsOf(choice);
-  }
-  if (target.tagName === "SELECT" && target.dataset.name) shapeRow(target.closest(".budget"));
+  shapeFor(target);
   typed(target);
 }
 
@@ -97,12 +92,18 @@ function onClick({ target }) {
   if (button) takeStep(step(button));
 }
 
+// Buttons of the page, and of the rows that are made from templates, that do nothing without this script.
+function enableButtons() {
+  const places = [form, ...[...document.querySelectorAll("template")].map((template) => template.content)];
+  for (const button of places.flatMap((place) => [...place.querySelectorAll("button:disabled")])) button.disabled = false;
+}
+
 export function startLaunchForm() {
+  enableButtons();
   startRows();
   form.addEventListener("submit", submit);
   form.addEventListener("input", onInput);
   form.addEventListener("click", onClick);
   startPlan();
   startDraft();
-  form.querySelector("[type=submit]").disabled = false; // before this, the browser itself would send the form
 }

@@ -1,5 +1,6 @@
 // The rows of the form's lists, and the fields of the kinds that are chosen in it: which of them stand there.
 import { isOpen, itemsOf, keyControl } from "./launch_pointers.js";
+import { shapeRow } from "./launch_rows.js";
 
 let copies = 0;
 
@@ -49,6 +50,16 @@ export function clearItems(list) {
 }
 
 export const focusItem = (item) => (keyControl(item) ?? item.querySelector("input, select")).focus();
+
+// Shows what a control's new value calls for: the fields of the kind that was chosen, or those of the selector.
+export function shapeFor(control) {
+  if ("chooses" in control.dataset) {
+    const choice = control.closest("[data-choice]");
+    chooseKinds(choice);
+    startRowsOf(choice);
+  }
+  if (control.tagName === "SELECT" && control.dataset.name) shapeRow(control.closest(".budget"));
+}
 
 // A kind that is made of rows starts with one: none would be refused.
 export function startRowsOf(choice) {

@@ -35,10 +35,24 @@ export function controls() {
   return [...form.querySelectorAll("[data-pointer], [data-key]")].filter(isOpen);
 }
 
+const budgetControls = () => [...form.querySelectorAll(".budget :is([data-name], [name=baseline])")];
+
+// What a control showed when the page came, whatever was done to it since.
+export function firstShown(control) {
+  const option = control.options && ([...control.options].find((one) => one.defaultSelected) ?? control.options[0]);
+  return option ? { value: option.value, shown: option.textContent } : { value: control.defaultValue, shown: control.defaultValue };
+}
+
+// Where the form was changed by hand before its script was there to hear of it.
+export function changedAlready() {
+  const is = (control) =>
+    control.type === "radio" ? control.checked !== control.defaultChecked : control.value !== firstShown(control).value;
+  return [...controls(), ...budgetControls()].filter(is).map(pointerOf);
+}
+
 // The control of a pointer as the form stands now: rows may have been made anew since.
 export function controlAt(pointer) {
-  const all = [...controls(), ...form.querySelectorAll(".budget :is([data-name], [name=baseline])")];
-  return all.find((control) => pointerOf(control) === pointer) ?? null;
+  return [...controls(), ...budgetControls()].find((control) => pointerOf(control) === pointer) ?? null;
 }
 
 export const listAt = (pointer) => [...form.querySelectorAll("[data-list]")].filter(isOpen).find((list) => pointerOf(list) === pointer);
