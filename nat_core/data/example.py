@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -143,7 +144,7 @@ def _example(row: Row, rules: Rules) -> Example | str:
     texts = []
     for name, key in (("prompt_field", rules.prompt_field), ("answer_field", rules.answer_field)):
         value = look_up(row.values, key)
-        if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value).strip():
+        if not _is_text_or_number(value):
             return (
                 f"has no text under {key!r}; correct the row, or set {rules.section}.{name} to one of "
                 f"{_keys(row.values)}"
@@ -153,6 +154,12 @@ def _example(row: Row, rules: Rules) -> Example | str:
             return f"holds characters under {key!r} that are not Unicode text; correct or remove it"
     prompt, answer = texts
     return Example(rules.prompt_template.replace("{prompt}", prompt), answer, f"{rules.source}, {row.place}", row.entry)
+
+
+def _is_text_or_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)  # tables write NaN where there is nothing
+    return isinstance(value, str | int) and not isinstance(value, bool) and bool(str(value).strip())
 
 
 def look_up(values: Mapping[str, Any], key: str) -> Any:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from nat_core.data.example import Examples, Row, Rules, read_examples
 from nat_core.data.library import library
 from nat_core.spec import CsvData, FileData, ParquetData
+
+_LONGEST_CELL = 2**31 - 1  # characters; csv's own limit of 128 Ki would break a row that is merely long
 
 
 def read_path(path: str, rules: Rules, rows_of: Callable[[Path], Iterator[Row]]) -> Examples:
@@ -56,7 +59,12 @@ def _json_row(place: str, line: str) -> Row:
 
 
 def csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
-    """Rows under a header line, quoted as spreadsheets do; a row may go over several lines."""
+    """Rows under a header line, quoted as spreadsheets do; a row may go over several lines.
+
+    Raises:
+        ValueError: the header line is broken, or names a column twice.
+    """
+    csv.field_size_limit(_LONGEST_CELL)
     with _text(path, newline="") as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         header: list[str] | None = None
@@ -67,12 +75,22 @@ def csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if header is None:
+                    raise ValueError(f"its first line is not valid CSV: {error}") from None
                 yield Row(place, None, f"is not valid CSV ({error}); correct or remove it")
                 continue
             if header is None:
                 header = cells
+                _check_columns(cell for cell in cells if cell.strip())
             elif cells:
                 yield _csv_row(place, header, cells)
+
+
+def _check_columns(names: Iterable[str]) -> None:
+    """Which of two columns of one name is meant nobody can say."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"it has two columns named {twice[:80]!r}; rename one")
 
 
 def _csv_row(place: str, header: list[str], cells: list[str]) -> Row:
@@ -84,11 +102,16 @@ def _csv_row(place: str, header: list[str], cells: list[str]) -> Row:
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
-    """Rows of a Parquet file, in batches."""
+    """Rows of a Parquet file, in batches.
+
+    Raises:
+        ValueError: it is none, or names a column twice.
+    """
     parquet: Any = library("pyarrow.parquet", "data.type parquet")
     with path.open("rb") as file:
-        number = 0
-        for batch in parquet.ParquetFile(file).iter_batches(batch_size=1024):
+        table, number = parquet.ParquetFile(file), 0
+        _check_columns(table.schema_arrow.names)
+        for batch in table.iter_batches(batch_size=1024):
             for values in batch.to_pylist():
                 number += 1
                 yield Row(f"row {number}", values)

@@ -1,4 +1,7 @@
-"""Verifiers that cost nothing and are scored in the trainer's process: exact match, format, length."""
+"""Verifiers that cost nothing: exact match, format, length.
+
+But for patterns of the spec's own: some take longer than the universe has time on a text that nearly fits.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,11 @@ def exact_match(spec: ExactMatch) -> Verifier:
         return Verdict(float(answer == normalised(sample.answer if reference is None else reference)), answer)
 
     return verify
+
+
+def has_own_pattern(spec: ExactMatch) -> bool:
+    """Whether the spec brings a pattern of which nobody knows how long it takes."""
+    return spec.answer_pattern != ExactMatch().answer_pattern
 
 
 def has_format(spec: FormatReward) -> Verifier:

@@ -52,7 +52,7 @@ class Scorer:
 
     def _verifier(self, spec: SingleReward) -> _Many:
         kind = VERIFIERS[spec.type]
-        if not kind.apart:
+        if not kind.apart(spec):
             verify = kind.build(spec)
             return lambda samples: [_verdict(verify, sample) for sample in samples]
         timeout_s: float = spec.timeout_s  # type: ignore[union-attr]  # every kind that is scored apart has one

@@ -10,19 +10,27 @@ from nat_core.reward import custom, gym, maths, plain
 from nat_core.reward.sample import Verifier
 
 
+def _never(_: Any) -> bool:
+    return False
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Kind:
-    """`apart`: it may be slow, hang or fall over, so it is scored in other processes."""
+    """`apart`: whether, as a spec has it, it may be slow, hang or fall over; then other processes score it."""
 
     build: Callable[[Any], Verifier]
-    apart: bool = False
+    apart: Callable[[Any], bool] = _never
 
 
 VERIFIERS: dict[str, Kind] = {
-    "exact_match": Kind(plain.exact_match),
-    "format": Kind(plain.has_format),
+    "exact_match": Kind(plain.exact_match, apart=plain.has_own_pattern),
+    "format": Kind(plain.has_format, apart=_always),
     "length": Kind(plain.has_length),
-    "math_verify": Kind(maths.math_verify, apart=True),
-    "reasoning_gym": Kind(gym.reasoning_gym, apart=True),
-    "custom": Kind(custom.custom, apart=True),
+    "math_verify": Kind(maths.math_verify, apart=_always),
+    "reasoning_gym": Kind(gym.reasoning_gym, apart=_always),
+    "custom": Kind(custom.custom, apart=_always),
 }

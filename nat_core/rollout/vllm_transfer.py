@@ -17,7 +17,7 @@ from torch import Tensor
 from nat_core.errors import SpecError
 from nat_core.model import Policy
 from nat_core.rollout.vllm_http import Server
-from nat_core.rollout.weights import checkpoint_weights
+from nat_core.rollout.weights import checkpoint_weights, write_weights
 from nat_core.spec import RunSpec
 
 
@@ -71,7 +71,7 @@ class DiskTransfer:
         """Write the weights, have them read, remove them."""
         told = {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}}
         try:
-            self._policy.model.save_pretrained(self._folder)
+            write_weights(self._policy, self._folder)
             with _paused(self._server):
                 self._server.post("/collective_rpc", told)
         finally:

@@ -38,6 +38,7 @@ class ExactMatch(Section):
 
     type: Literal["exact_match"] = "exact_match"
     answer_pattern: str = _ANSWER_PATTERN
+    timeout_s: float = _TIMEOUT
 
     @field_validator("answer_pattern")
     @classmethod
@@ -67,6 +68,7 @@ class FormatReward(Section):
     pattern: str = Field(
         min_length=1, max_length=500, description="Regular expression; `.` matches line ends, `\\Z` is the text's end."
     )
+    timeout_s: float = _TIMEOUT
 
     @field_validator("pattern")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,16 @@ def test_plan_warns_of_what_will_not_fit(experiment_file: Path, capsys: pytest.C
     assert "completions of 150 on average" in printed
 
 
+def test_plan_shows_each_budgets_memory_by_parts(experiment_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plan", str(experiment_file), "--json"]) == 0
+    expected = [list(row["memory_gib"].values()) for row in json.loads(capsys.readouterr().out)["budgets"]]
+    assert run(["plan", str(experiment_file)]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split()[-len(expected[0]) :] for line in printed.partition("by what it holds")[2].splitlines()[2:4]]
+    assert [[float(size) for size in row] for row in rows] == [pytest.approx(row, abs=0.006) for row in expected]
+    assert "Seconds come with --measure" in printed
+
+
 def test_plan_of_a_run_has_its_budget_beside_full(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("budget: {selector: urs, fraction: 0.25}\n")
@@ -77,6 +88,20 @@ def test_a_measured_plan_has_seconds(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert 0 < quarter["seconds"] < full["seconds"]
     assert run(["plan", str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["budgets"][0]["seconds"] is None
+
+
+def test_four_bits_are_measured_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {lora: {r: 4, quantize: nf4}}\nresources: {device: cpu}\n")
+    asked: list[list[str]] = []
+    start = subprocess.run
+    monkeypatch.setattr("client.plan.subprocess.run", lambda c, **o: (asked.append(c), start(c, **o))[1])
+    assert run(["plan", str(path), "--measure", "--memory-gib", "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["budgets"][0]["seconds"] > 0
+    [command] = asked
+    assert command[command.index("--lora-quantize") + 1] == "nf4"
 
 
 def test_a_machine_that_cannot_be_measured_says_why(

@@ -58,6 +58,7 @@ def test_csv_rows_may_hold_delimiters_quotes_and_several_lines(tmp_path: Path) -
         ("question,answer\nq,a\nq,\n", r"line 3 has no text under 'answer'"),
         ("question,answer\nq,a\nq\udcff,a\n", r"line 3 is not UTF-8 text"),
         ("problem,answer\nq,a\n", r"data\.prompt_field to one of 'problem', 'answer'"),
+        ("question,answer,answer\nq,a,b\n", r"two columns named 'answer'"),
         ("question,answer\n", r"holds no rows"),
         ("", r"holds no rows"),
     ],
@@ -68,6 +69,19 @@ def test_a_broken_csv_row_names_file_line_and_reason(tmp_path: Path, text: str, 
     with pytest.raises(DataError, match=message) as caught:
         open_source(CsvData(path=str(path)), 1)
     assert str(path) in caught.value.message and caught.value.faults[0].pointer == "/data/path"
+
+
+def test_a_csv_header_that_is_broken_is_never_skipped_nor_the_next_row_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('"question"x,answer\nquestion,answer\nq,a\n')
+    with pytest.raises(DataError, match="its first line is not valid CSV"):
+        open_questions(CsvData(path=str(path), on_bad_row="skip"), 1, "data")
+
+
+def test_a_csv_row_may_be_long_and_nameless_columns_many(tmp_path: Path) -> None:
+    path, long = tmp_path / "rows.csv", "word " * 100_000
+    path.write_text(f"question,answer,,\n{long},3,x,y\n")
+    assert open_questions(CsvData(path=str(path)), 1, "data").evaluation_set(1) == [Example(long, "3")]
 
 
 # --- Parquet --------------------------------------------------------------------------------------
@@ -88,6 +102,14 @@ def test_a_broken_parquet_row_and_what_is_no_parquet_are_data_errors(tmp_path: P
     parquet.write_table(table, tmp_path / "rows.parquet")
     with pytest.raises(DataError, match=r"rows\.parquet, row 3 has no text under 'question'"):
         open_source(ParquetData(path=str(tmp_path / "rows.parquet")), 1)
+    table = pa.table({"question": ["q1"], "answer": [float("nan")]})  # what pandas writes for nothing
+    parquet.write_table(table, tmp_path / "gaps.parquet")
+    with pytest.raises(DataError, match=r"gaps\.parquet, row 1 has no text under 'answer'"):
+        open_source(ParquetData(path=str(tmp_path / "gaps.parquet")), 1)
+    twice = pa.Table.from_arrays([pa.array(["q"]), pa.array(["a"]), pa.array(["b"])], ["question", "answer", "answer"])
+    parquet.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice\.parquet' cannot be read \(it has two columns named 'answer'"):
+        open_source(ParquetData(path=str(tmp_path / "twice.parquet")), 1)
     (tmp_path / "text.parquet").write_text("not Parquet at all")
     with pytest.raises(DataError, match=r"text\.parquet' cannot be read \(.*[Pp]arquet"):
         open_source(ParquetData(path=str(tmp_path / "text.parquet")), 1)

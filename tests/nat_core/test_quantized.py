@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from nat_core import adapter, measure, quantized
+from nat_core.cost import Rates
 from nat_core.errors import ModelError
 from nat_core.model import load_policy
 from nat_core.spec import ModelSpec, ResourcesSpec
 from nat_core.update import update_step
-from tests.nat_core.builders import batch, run_spec
+from tests.nat_core.builders import batch, run_spec, save_tiny_model, tiny_model
 
 CPU = ResourcesSpec(device="cpu")
 NF4 = ModelSpec.model_validate({"lora": {"r": 4, "quantize": "nf4"}})
@@ -68,3 +72,32 @@ def test_without_bitsandbytes_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ModelError, match=r"model.lora.quantize is set, which needs bitsandbytes .*natlab\[qlora\]"):
         load_policy(NF4, CPU)
+
+
+def test_a_model_that_was_never_loaded_is_brought_into_the_same_4_bits_as_one_that_was(tmp_path: Path) -> None:
+    spec = NF4.model_copy(update={"path": str(save_tiny_model(tmp_path))})
+    loaded = load_policy(spec, CPU)
+    made = tiny_model(len(loaded.tokenizer))
+    quantized.quantize(made, spec, torch.device("cpu"))
+    adapter.attach(made, spec)
+    for ours, theirs in zip(made.get_decoder().layers, loaded.model.get_decoder().layers, strict=True):
+        for name in ("self_attn.q_proj", "mlp.down_proj"):
+            one, other = (layer.get_submodule(name).base_layer for layer in (ours, theirs))
+            assert one.weight.dtype == torch.uint8 and one.weight.equal(other.weight)
+            assert quantized.whole(one).equal(quantized.whole(other))
+    with torch.no_grad():
+        assert made(input_ids=IDS).logits.equal(loaded.model(input_ids=IDS).logits)
+
+
+def test_the_speed_of_four_bits_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantize, asked = quantized.quantize, []
+    monkeypatch.setattr(quantized, "quantize", lambda *model: (asked.append(model), quantize(*model)))
+    monkeypatch.setattr("sys.argv", ["measure", "demo", "--device", "cpu", "--lora-r", "4", "--lora-quantize", "nf4"])
+    measure.main()
+    rates = Rates(**json.loads(capsys.readouterr().out))
+    assert len(asked) == 2 and rates.seconds(1, 1000, 0, 0) > rates.seconds(1, 10, 0, 0) > 0
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(SystemExit, match=r"natlab\[qlora\]"):
+        measure.main()

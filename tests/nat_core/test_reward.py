@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from nat_core.spec import ExactMatch, FormatReward, LengthReward, RewardPart, We
 
 
 def score(spec: object, completion: str, answer: str = "", num_tokens: int = 0) -> Score:
-    [found] = Scorer(spec).score([Sample("", completion, answer, num_tokens)])  # type: ignore[arg-type]
+    with closing(Scorer(spec)) as scorer:  # type: ignore[arg-type]
+        [found] = scorer.score([Sample("", completion, answer, num_tokens)])
     return found
 
 

@@ -17,7 +17,16 @@ import pytest
 from nat_core.errors import RewardError, SpecError
 from nat_core.reward import Sample, Scorer
 from nat_core.reward.custom import ALLOWED
-from nat_core.spec import CustomReward, ExactMatch, MathVerify, ReasoningGymReward, RewardPart, RewardSpec, WeightedSum
+from nat_core.spec import (
+    CustomReward,
+    ExactMatch,
+    FormatReward,
+    MathVerify,
+    ReasoningGymReward,
+    RewardPart,
+    RewardSpec,
+    WeightedSum,
+)
 
 FUNCTIONS = """
 import os, sys, time
@@ -141,6 +150,19 @@ def test_mathematics_that_never_ends_is_cut_short(scorers: list[Scorer], warning
     spec = MathVerify(timeout_s=5)
     tower = r"\boxed{9^{9^{9^{9^{9}}}}}"
     assert scored(scorers, spec, [r"\boxed{5}", tower, r"\boxed{\frac{10}{2}}"], warnings)[::2] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [FormatReward(pattern=r"^(a+)+$", timeout_s=1), ExactMatch(answer_pattern=r"^((?:a+)+)$", timeout_s=1)],
+    ids=lambda spec: spec.type,
+)
+def test_a_pattern_that_never_ends_is_cut_short(scorers: list[Scorer], warnings: list[str], spec: RewardSpec) -> None:
+    scorers.append(Scorer(spec, warnings.append))
+    endless = "a" * 60 + "b"
+    found = scorers[-1].score([Sample("", text, "aa") for text in ("aa", endless, "aa")])
+    assert [score.reward for score in found] == [1, 0, 1]
+    assert warnings[0].startswith("1 completions took longer than 1 s") and endless in warnings[0]
 
 
 def test_reasoning_gym_s_own_verifier_takes_every_right_answer(scorers: list[Scorer]) -> None:

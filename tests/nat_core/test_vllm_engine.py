@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from nat_core import __main__ as trainer
-from nat_core.errors import RolloutError, SpecError
+from nat_core import adapter
+from nat_core.demo.pretrain import build_tokenizer
+from nat_core.errors import DiskError, RolloutError, SpecError
 from nat_core.interrupt import Interrupted
-from nat_core.model import load_policy
-from nat_core.preflight import ALLOWED_VLLM_SERVERS, check_engine, check_run
+from nat_core.model import Policy, load_policy
+from nat_core.preflight import ALLOWED_VLLM_SERVERS, check_engine
 from nat_core.rollout import vllm as colocated
+from nat_core.rollout import weights
 from nat_core.rollout.agreement import check_agreement
 from nat_core.rollout.completion import Completion
 from nat_core.rollout.engine import open_engine
@@ -25,7 +29,7 @@ from nat_core.rollout.hf import generate
 from nat_core.rollout.vllm_engine import place_seed
 from nat_core.rollout.weights import checkpoint_weights
 from nat_core.spec import ModelSpec, ResourcesSpec, RolloutSpec, RunSpec
-from tests.nat_core.builders import run_spec, save_tiny_model, tiny_policy
+from tests.nat_core.builders import run_spec, save_tiny_model, tiny_model, tiny_policy
 from tests.nat_core.vllm_stub import Stub
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
@@ -52,12 +56,6 @@ def server_spec(url: str = URL, **rollout: object) -> RunSpec:
 def test_mode_and_address_must_fit(rollout: dict[str, object], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         run_spec(rollout={"engine": "vllm"} | rollout)
-
-
-def test_adapters_are_refused_before_anything_is_loaded() -> None:
-    check_run(run_spec(rollout={"engine": "vllm"}))
-    with pytest.raises(SpecError, match=r"model\.lora\.r is 4 and vLLM is given whole weights"):
-        check_run(run_spec(rollout={"engine": "vllm"}, model={"lora": {"r": 4}}))
 
 
 def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,3 +264,95 @@ def test_the_demo_model_goes_to_the_server_as_its_own_files(stub: Stub, tmp_path
     engine.generate([[5]], num_samples=1, max_completion_length=2, temperature=None, seed=4)
     saved = load_file(folder / "model.safetensors")
     assert stub.weights.keys() == saved.keys() and all(stub.weights[name].equal(saved[name]) for name in saved)
+
+
+# --- adapters: vLLM is given whole weights ---
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+KINDS: dict[str, dict[str, Any]] = {
+    "every layer": {"r": 4},
+    "some layers": {"r": 4, "target_modules": "q_proj, down_proj"},
+    "4 bits": {"r": 4, "quantize": "nf4"},
+    "some of 4 bits": {"r": 4, "quantize": "nf4", "target_modules": "v_proj"},
+}
+
+
+def adapted(folder: Path, lora: dict[str, Any]) -> Policy:
+    """A policy whose adapters say something."""
+    spec = ModelSpec.model_validate({"path": str(folder), "lora": lora})
+    policy = load_policy(spec, ResourcesSpec(device="cpu"))
+    with torch.no_grad():
+        for weight in policy.parameters:
+            weight.normal_(std=0.2, generator=torch.Generator().manual_seed(3))
+    return policy
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    found: torch.Tensor = model(input_ids=IDS).logits
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_model_with_the_sent_weights_is_the_adapted_policy(kind: str, tmp_path: Path) -> None:
+    policy = adapted(save_tiny_model(tmp_path), KINDS[kind])
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    expected, untrained = logits(policy.model), tiny_model(len(policy.tokenizer))
+    plain = tiny_model(len(policy.tokenizer), seed=1)
+    plain.load_state_dict(dict(checkpoint_weights(policy)))  # every weight by its own name, and no other
+    assert torch.allclose(logits(plain), expected, atol=1e-5)
+    assert not torch.allclose(logits(untrained), expected, atol=0.05)
+    assert all(tensor.equal(before[name]) for name, tensor in policy.model.state_dict().items())
+    assert logits(policy.model).equal(expected)
+
+
+@pytest.mark.parametrize("quantize", ["none", "nf4"])
+def test_matrices_that_lie_the_other_way_are_sent_as_their_files_have_them(quantize: str, tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=32, n_positions=64, n_embd=32, n_layer=2, n_head=2)
+    torch.manual_seed(0)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path)
+    policy = adapted(tmp_path, {"r": 4, "quantize": quantize})
+    plain = GPT2LMHeadModel(config).eval()
+    plain.load_state_dict(dict(checkpoint_weights(policy)), strict=False)
+    assert torch.allclose(logits(plain), logits(policy.model), atol=1e-5)
+
+
+def test_no_two_layers_of_an_adapted_model_are_whole_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = adapted(save_tiny_model(tmp_path), {"r": 4})
+    made: list[str] = []
+    add = adapter.added
+    monkeypatch.setattr(adapter, "added", lambda model, name, weight: (made.append(name), add(model, name, weight))[1])
+    sent = checkpoint_weights(policy)
+    assert next(sent)[0] == "model.embed_tokens.weight"
+    assert next(sent)[0].startswith("model.layers.0.")
+    assert any(".layers.0.mlp." in name for name in made) and not any(".layers.1.mlp." in name for name in made)
+
+
+def test_adapters_go_to_a_server_merged_and_in_files_of_any_number(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_FILE_BYTES", 4000)
+    policy = adapted(save_tiny_model(tmp_path / "model"), {"r": 4})
+    (tmp_path / "run" / "weights-for-vllm").mkdir(parents=True)
+    (tmp_path / "run" / "weights-for-vllm" / "model-00099.safetensors").write_text("left by a killed trainer")
+    engine = open_engine(server_spec(stub.url), policy, tmp_path / "run", lambda: None, lambda _: None)
+    engine.generate([[5]], num_samples=1, max_completion_length=2, temperature=None, seed=4)
+    sent = dict(checkpoint_weights(policy))
+    assert stub.num_files > 3
+    assert stub.weights.keys() == sent.keys() and all(stub.weights[name].equal(sent[name]) for name in sent)
+
+
+def test_weights_that_find_no_room_are_a_disk_error_and_leave_nothing(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    engine = open_engine(
+        server_spec(stub.url), tiny_policy(dtype=torch.float32), tmp_path, lambda: None, lambda _: None
+    )
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(DiskError, match=r"weights-for-vllm cannot be written .*No space left"):
+        engine.generate([[5]], num_samples=1, max_completion_length=2, temperature=None, seed=4)
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ class Stub(ThreadingHTTPServer):
         self.asked: list[tuple[str, Any]] = []
         self.missing: set[str] = set()
         self.weights: dict[str, torch.Tensor] = {}
+        self.num_files = 0
         self.hold = threading.Event()
         self.hold.set()
 
@@ -40,8 +41,9 @@ class Answers(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
         self.server.asked.append((self.path, body))
         if self.path == "/collective_rpc":
-            folder = Path(body["kwargs"]["weights_path"])
-            self.server.weights = load_file(folder / "model.safetensors")
+            files = list(Path(body["kwargs"]["weights_path"]).glob("*.safetensors"))
+            self.server.num_files = len(files)
+            self.server.weights = {name: tensor for file in files for name, tensor in load_file(file).items()}
         if self.path == "/v1/completions":
             self.server.hold.wait()
             self._answer({"choices": [self._choice(body, index) for index in reversed(range(body["n"]))]})

