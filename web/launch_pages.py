@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nat_core.records import ExperimentRecord, WorkerRecord
+from nat_core.records import ExperimentPlan, ExperimentRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from web import views
 from web.draft import MAX_YAML
 from web.form import launch_form
-from web.planning import ExperimentPlan
 from web.presets import PRESETS
 from web.templating import render
 
