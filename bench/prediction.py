@@ -41,11 +41,10 @@ def predict(
         )
         shaped = ModelShape.of_config(SHAPES[shape].to_dict())
         plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
-        above = plan.total_gib - plan.memory_gib["weights"] - plan.memory_gib["optimizer"]
         row["predicted"] = {
             "seconds": plan.seconds,
             "flops": plan.flops,
             "kept_tokens": plan.tokens_selected,
-            "allocated_gib": above - 4 * shaped.parameters / 1024**3,  # of which gradients are not a part
+            "allocated_gib": plan.memory_gib["activations"] + plan.memory_gib["logits"],
         }
         row["off"] = {name: row["predicted"][name] / row[name] - 1 for name in PREDICTED if row.get(name)}

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
+
 from client.errors import ClientError
 
 DEFAULT_PORT = 8300
@@ -58,10 +60,22 @@ def _token_in(name: str, path: str) -> str:
 
 def is_loopback(url: str) -> bool:
     """Whether an address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, or no address at all
         return False
+
+
+def check_url(url: str) -> None:
+    """Raise `ClientError` unless this can be the address of a server."""
+    try:
+        parsed, told = httpx.URL(url), urlsplit(url)  # each finds what the other lets pass
+        reason = "" if parsed.scheme in ("http", "https") and told.hostname else "it names no scheme, or no host"
+    except (httpx.InvalidURL, ValueError) as error:
+        reason = str(error)
+    if reason:
+        raise ClientError(
+            f"the server's address is {url!r}, which is none ({reason}); write it as http://gpu-box:8300, in "
+            "NATLAB_URL if it stands there"
+        )

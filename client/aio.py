@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from client import calls
+from client import calls, reported
 from client.address import default_url
 from client.api import http_options
 from client.errors import ClientError
@@ -87,11 +87,11 @@ class AsyncNatLab:
     pause = _once(calls.pause)
     resume = _once(calls.resume)
     kill = _once(calls.kill)
-    metric_series = _once(calls.metric_series)
-    metrics = _once(calls.metrics)
-    events = _many(calls.events)
-    logs = _once(calls.logs)
-    checkpoints = _once(calls.checkpoints)
+    metric_series = _once(reported.metric_series)
+    metrics = _once(reported.metrics)
+    events = _many(reported.events)
+    logs = _once(reported.logs)
+    checkpoints = _once(reported.checkpoints)
     workers = _once(calls.workers)
     gc = _once(calls.gc)
     server_version = _once(calls.server_version)

@@ -19,8 +19,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
 
-from client import calls
-from client.address import DEFAULT_PORT, default_home, default_token, default_url
+from client import calls, reported
+from client.address import DEFAULT_PORT, check_url, default_home, default_token, default_url
 from client.errors import ApiError, ClientError, ServerUnreachable, WaitedTooLong
 from client.exchange import Exchange, Item, Pause, Play, Request, Stream, Tries
 from client.live import SILENT_FOR_S, LiveEvent, LiveReader, stream_request
@@ -46,8 +46,9 @@ def http_options(url: str, token: str | None, timeout_s: float) -> dict[str, Any
     """How either client sets up httpx. A proxy named in the environment is for the outside, not for one's own server.
 
     Raises:
-        ClientError: when the token in the environment cannot be used.
+        ClientError: when the address is none, or the token in the environment cannot be used.
     """
+    check_url(url)
     headers = {"User-Agent": f"natlab-client/{__version__}"}
     token = token or default_token(url)
     if token:
@@ -120,11 +121,11 @@ class NatLab:
     pause = _once(calls.pause)
     resume = _once(calls.resume)
     kill = _once(calls.kill)
-    metric_series = _once(calls.metric_series)
-    metrics = _once(calls.metrics)
-    events = _many(calls.events)
-    logs = _once(calls.logs)
-    checkpoints = _once(calls.checkpoints)
+    metric_series = _once(reported.metric_series)
+    metrics = _once(reported.metrics)
+    events = _many(reported.events)
+    logs = _once(reported.logs)
+    checkpoints = _once(reported.checkpoints)
     workers = _once(calls.workers)
     gc = _once(calls.gc)
     server_version = _once(calls.server_version)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -33,13 +33,25 @@ def library(wanted: Library | None = None) -> Library:
     return wanted or installed[0]
 
 
+def keys_with(sets: Iterable[str]) -> list[str]:
+    """Every metric of a run that is asked these named sets of questions besides its own."""
+    own = [key for key in ALL_KEYS if key.startswith("eval/")]
+    return [*ALL_KEYS, *(f"eval/{name}/{key.removeprefix('eval/')}" for name in sets for key in own)]
+
+
 def frame(
-    runs: Sequence[RunRecord], series: Sequence[MetricSeries], x: str, keys: Sequence[str] | None, library: Library
+    runs: Sequence[RunRecord],
+    series: Sequence[MetricSeries],
+    x: str,
+    keys: Sequence[str],
+    library: Library,
+    only_told: bool = False,
 ) -> Any:
     """A row for each run and place on the axis, a column for each metric.
 
     Args:
-        keys: the columns wanted; those that have values unless given.
+        keys: what was asked for, in the order of the columns.
+        only_told: leave out columns without a value.
     """
     import narwhals as nw
 
@@ -48,7 +60,7 @@ def frame(
         for place, value in zip(one.x, one.y, strict=True):
             cells.setdefault((one.run_id, place), {})[one.key] = value
     told = {one.key for one in series}
-    shown = [key for key in ALL_KEYS if key in told] if keys is None else list(dict.fromkeys(keys))
+    shown = [key for key in dict.fromkeys(keys) if key in told or not only_told]
     order = {run.id: position for position, run in enumerate(runs)}
     rows = sorted((place for place in cells if place[0] in order), key=lambda place: (order[place[0]], place[1]))
     by_id = {run.id: run for run in runs}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from client.calls import EventType
+from client.reported import EventType
 from client.show import percent
 from nat_core.events import AnyEvent, CheckpointEvent, EvaluationEvent, LogEvent, StateEvent
 
@@ -27,7 +27,8 @@ def _of_log(event: LogEvent) -> tuple[str, str]:
 
 def _of_evaluation(event: EvaluationEvent) -> tuple[str, str]:
     greedy = "" if event.accuracy_greedy is None else f", greedy {percent(event.accuracy_greedy)}"
-    return "info", f"accuracy {percent(event.accuracy)}{greedy} on {event.num_prompts} prompts"
+    sets = "".join(f", {name} {percent(found.accuracy)}" for name, found in event.sets.items())
+    return "info", f"accuracy {percent(event.accuracy)}{greedy} on {event.num_prompts} prompts{sets}"
 
 
 def _of_checkpoint(event: CheckpointEvent) -> tuple[str, str]:

@@ -6,20 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from nat_core.cost import Lengths, ModelShape, Rates, StepPlan, expected_lengths, expected_step
+from nat_core.cost import Lengths, Rates, StepPlan, expected_lengths, expected_step, shape_of
 from nat_core.errors import NatlabError
-from nat_core.preflight import DEMO_MODEL
 from nat_core.spec import BudgetSpec, FullBudget, RunSpec
 
 _GIB = 1024**3
-_DEMO = Path(__file__).parents[1] / "nat_core" / "demo" / "model"
 
 
 class Assumptions(BaseModel):
@@ -27,7 +24,7 @@ class Assumptions(BaseModel):
 
     prompt_tokens: int = Field(description="Tokens of each prompt.")
     completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly by up to 3/4 of it.")
-    memory_gib: float = Field(description="Memory that there is.")
+    memory_gib: float = Field(description="Memory that there is, on each device.")
 
 
 def assumptions(spec: RunSpec, prompt: int | None, mean_length: int | None, memory_gib: float | None) -> Assumptions:
@@ -63,18 +60,18 @@ def plans(
     spec: RunSpec, budgets: list[BudgetSpec], assumed: Assumptions, rates: Rates | None = None
 ) -> list[tuple[str, StepPlan]]:
     """One plan a budget, `full` first; with seconds where rates are given."""
-    path = _DEMO if spec.model.path == DEMO_MODEL else Path(spec.model.path).expanduser()
-    shape = ModelShape.read(path)
+    shape = shape_of(spec.model.path)
     lengths = Lengths(assumed.prompt_tokens, assumed.completion_tokens)
     chosen: list[BudgetSpec] = [FullBudget(), *(b for b in budgets if b.selector != "full")]
     return [(b.label, expected_step(spec.model_copy(update={"budget": b}), shape, lengths, rates)) for b in chosen]
 
 
-def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions) -> dict[str, Any]:
+def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions, devices: int = 1) -> dict[str, Any]:
     """The same for programs."""
     full = found[0][1]
     return {
         "assumed": assumed.model_dump(),
+        "num_devices": devices,
         "budgets": [
             {
                 "budget": label,
@@ -95,12 +92,35 @@ def as_json(found: list[tuple[str, StepPlan]], assumed: Assumptions) -> dict[str
     }
 
 
-def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console) -> None:
-    """Print the table, and a warning for what won't fit."""
+def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console, devices: int = 1) -> None:
+    """Print the table, what it assumes, and a warning for what won't fit."""
+    full, on_each = found[0][1], f" on each of {devices} devices" if devices > 1 else ""
+    out.print("[bold]One update step, as expected[/bold]", _table(found, on_each), "", sep="\n")
+    out.print(f"[bold]Its memory{on_each} by what it holds, GiB[/bold]", _memory(found), "", sep="\n")
+    said = []
+    if on_each:
+        said.append(
+            f"Tokens and FLOPs are those of all {devices} devices together, micro-batches and memory those of each: "
+            "reckoned from how a run is cut over devices, and not held to a measurement yet."
+        )
+    said.append(
+        f"Assumed: prompts of {assumed.prompt_tokens} tokens (--prompt-tokens), completions of "
+        f"{assumed.completion_tokens} on average (--completion-tokens), every group teaching something."
+        + ("" if full.seconds is not None else " Seconds come with --measure.")
+    )
+    for line in said:
+        out.print(line, soft_wrap=True)
+    for label, plan in found:
+        if plan.total_gib > assumed.memory_gib:
+            need = f"{label} won't fit{on_each}: {plan.total_gib:.1f} GiB of {assumed.memory_gib:.1f}."
+            out.print(f"[yellow]{need} {_remedy(plan)}[/yellow]", soft_wrap=True)
+
+
+def _table(found: list[tuple[str, StepPlan]], on_each: str) -> Table:
     full = found[0][1]
-    timed = full.seconds is not None
-    columns = ["budget", "tokens trained on", "update FLOPs", "of full", *(["seconds"] if timed else [])]
-    table = Table(*columns, "micro-batches", "memory, GiB", box=None)
+    timed = ["seconds"] if full.seconds is not None else []
+    columns = ["budget", "tokens trained on", "update FLOPs", "of full", *timed, f"micro-batches{on_each}"]
+    table = Table(*columns, f"memory{on_each}, GiB", box=None)
     for label, plan in found:
         table.add_row(
             label,
@@ -111,28 +131,20 @@ def show(found: list[tuple[str, StepPlan]], assumed: Assumptions, out: Console) 
             f"{plan.num_microbatches} of up to {plan.largest_microbatch:,.0f} tokens",
             f"{plan.total_gib:.2f}",
         )
-    out.print("[bold]One update step, as expected[/bold]", table, "", sep="\n")
-    out.print("[bold]Its memory by what it holds, GiB[/bold]", _memory(found), "", sep="\n")
-    out.print(
-        f"Assumed: prompts of {assumed.prompt_tokens} tokens (--prompt-tokens), completions of "
-        f"{assumed.completion_tokens} on average (--completion-tokens), every group teaching something."
-        + ("" if timed else " Seconds come with --measure."),
-        soft_wrap=True,
-    )
-    for label, plan in found:
-        if plan.total_gib > assumed.memory_gib:
-            out.print(
-                f"[yellow]{label} won't fit: {plan.total_gib:.1f} GiB of {assumed.memory_gib:.1f}. Lower "
-                "resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing.[/yellow]",
-                soft_wrap=True,
-            )
+    return table
+
+
+def _remedy(plan: StepPlan) -> str:
+    if "whole copy" in plan.memory_gib:
+        return "Each device holds the whole model while it samples: take a smaller one, or devices with more memory."
+    return "Lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing."
 
 
 def _memory(found: list[tuple[str, StepPlan]]) -> Table:
-    parts = list(found[0][1].memory_gib)
+    parts = list(dict.fromkeys(part for _, plan in found for part in plan.memory_gib))
     table = Table("budget", *parts, box=None)
     for label, plan in found:
-        table.add_row(label, *(f"{plan.memory_gib[part]:.2f}" for part in parts))
+        table.add_row(label, *(f"{plan.memory_gib.get(part, 0.0):.2f}" for part in parts))
     return table
 
 

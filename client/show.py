@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import fmean
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -17,6 +19,7 @@ from nat_core.records import ExperimentRecord, RunRecord, WorkerRecord
 PLAIN_LINE_EVERY_S = 15.0
 ALIVE_WITHIN_S = 60.0  # a worker tells the server more often than this
 NONE = "–"
+_OF_A_SET = re.compile(r"eval/([^/]+)/accuracy")
 _STATE_STYLES = {
     "succeeded": "green",
     "failed": "red",
@@ -120,6 +123,11 @@ def latest_values(latest: dict[str, float | None]) -> str:
     return "  ".join(parts)
 
 
+def set_accuracies(latest: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Accuracy on each named set of questions, by the set's name."""
+    return {match[1]: value for key, value in latest.items() if (match := _OF_A_SET.fullmatch(key))}
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -138,6 +146,34 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     for line in (comparison.detail, *comparison.warnings):
         if line:
             console.print(Text(line), soft_wrap=True)
+
+
+def print_sets(console: Console, experiment: ExperimentRecord) -> None:
+    """Accuracy of each budget on the experiment's named sets of questions; nothing where it has none.
+
+    The verdict is about the runs' own questions, so these stand beside it and are not part of it.
+    """
+    names = list(experiment.spec.base.evaluation.sets)
+    if not names:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Accuracy on", no_wrap=True)
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    ended = [run for run in experiment.runs if run.state == "succeeded" and not run.archived]
+    for cell, budget in enumerate(experiment.spec.budgets):
+        found = [set_accuracies(run.latest) for run in ended if run.cell == cell]
+        table.add_row(Text(budget.label), *(_mean_share([one.get(name) for one in found]) for name in names))
+    console.print()
+    console.print(table)
+    several = len(experiment.spec.seeds) > 1
+    mean = ", mean over the seeds" if several else ""
+    console.print(Text(f"At the end of the runs that finished{mean}. The verdict is about the runs' own questions."))
+
+
+def _mean_share(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return percent(fmean(known)) if known else NONE
 
 
 def _row(cell: CellComparison) -> Sequence[str | Text]:

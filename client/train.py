@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from client.processes import Child, StopRequested, python_module, stop_signals
-from client.show import latest_values, percent, run_progress
+from client.show import latest_values, percent, run_progress, set_accuracies
 from nat_core.errors import SpecError
 from nat_core.events import AnyEvent, EvaluationEvent, LogEvent, MetricsEvent, StateEvent, parse_event
 from nat_core.spec import RunSpec
@@ -37,7 +37,7 @@ class RunReport:
             self.tokens_generated += event.values.get("tokens/generated") or 0
             self.tokens_selected += event.values.get("tokens/selected") or 0
         elif isinstance(event, EvaluationEvent):
-            self.latest["eval/accuracy"] = event.accuracy
+            self.latest |= event.metric_values()
         elif isinstance(event, StateEvent) and event.phase == "ended":
             self.ended = event
 
@@ -61,7 +61,9 @@ class RunReport:
 
     def summary(self, seconds: float, output: Path) -> str:
         """One line: how it ended, accuracy, tokens, time, and where the run lies."""
-        parts = [f"{self.outcome} at step {self.step}", f"accuracy {percent(self.latest.get('eval/accuracy'))}"]
+        accuracy = f"accuracy {percent(self.latest.get('eval/accuracy'))}"
+        sets = [f"{name} {percent(value)}" for name, value in set_accuracies(self.latest).items()]
+        parts = [f"{self.outcome} at step {self.step}", ", ".join([accuracy, *sets])]
         if self.tokens_generated:
             share = percent(self.tokens_selected / self.tokens_generated, 0)
             parts.append(f"trained on {self.tokens_selected:,.0f} of {self.tokens_generated:,.0f} tokens ({share})")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from client.api import NatLab, ServerUnreachable
-from client.show import NONE, percent, state_text
+from client.show import NONE, percent, set_accuracies, state_text
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
 
 CURVES = ("reward", "eval/accuracy")
@@ -54,11 +54,14 @@ def curves_of(series: Sequence[MetricSeries]) -> Curves:
 def table(experiment: ExperimentRecord, curves: Curves) -> Group:
     """The experiment's name and state, and a row for each run."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
+    sets = list(experiment.spec.base.evaluation.sets)
     for heading in ("Run", "Budget", "Seed", "State", "Steps", "Left", "Reward", "", "Accuracy", ""):
         numeric = heading in ("Seed", "Steps", "Left", "Reward", "Accuracy")
         rows.add_column(heading, no_wrap=True, justify="right" if numeric else "left")
+    for name in sets:
+        rows.add_column(Text(name), no_wrap=True, justify="right")
     for run in experiment.runs:
-        rows.add_row(*_row(run, curves))
+        rows.add_row(*_row(run, curves), *(percent(set_accuracies(run.latest).get(name)) for name in sets))
     ended = sum(run.state.is_final for run in experiment.runs)
     title = Text.assemble(
         (experiment.name, "bold"), f"  {experiment.id}  ", state_text(experiment.state), f"  {ended}/"

@@ -50,6 +50,15 @@ pygments_dark_style = "monokai"
 # Where the repository's other files can be looked at; without it the site shows their paths.
 SOURCE_URL = os.environ.get("NATLAB_SOURCE_URL", "").rstrip("/")
 _OUTWARD = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s]*)\)")
+# Code hosts show the picture that fits the reader's system; here a reader may choose otherwise, which it ignores.
+_PICTURE = re.compile(
+    r"<picture>\s*<source media=\"\(prefers-color-scheme: dark\)\" srcset=\"([^\"]+)\">\s*"
+    r"<img alt=\"([^\"]*)\" src=\"([^\"]+)\">\s*</picture>"
+)
+_BOTH = (
+    '<div class="picture">\n<img class="only-light" loading="lazy" alt="\\2" src="\\3">\n'
+    '<img class="only-dark" loading="lazy" alt="\\2" src="\\1">\n</div>'
+)
 
 
 def table_of_contents() -> str:
@@ -74,7 +83,7 @@ def _leave_the_folder(match: re.Match[str]) -> str:
 
 
 def prepare(app: Sphinx, name: str, source: list[str]) -> None:
-    source[0] = _OUTWARD.sub(_leave_the_folder, source[0])
+    source[0] = _PICTURE.sub(_BOTH, _OUTWARD.sub(_leave_the_folder, source[0]))
     if name == "index":
         source[0] += "\n" + table_of_contents()
 

@@ -204,3 +204,79 @@ class Problem(Record):
     detail: str
     code: str
     errors: list[dict[str, str]] = Field(default=[], description="Each `{pointer, detail}`.")
+
+
+# --- plans, and disk space given back ---------------------------------------------------------------
+
+
+class Assumed(Record):
+    """What a plan takes for granted."""
+
+    prompt_tokens: int = Field(description="Tokens of each prompt.")
+    completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly by up to 3/4 of it.")
+
+
+class Speed(Record):
+    """How fast a worker did earlier runs of the same model."""
+
+    flops_per_s: float = Field(description="Operations of forward and backward passes a second, over whole runs.")
+    num_runs: int
+
+
+class BudgetPlan(Record):
+    """One budget's update step, as expected. Shares are of `full`, on the same completions."""
+
+    budget: str = Field(description="The budget in words.")
+    tokens_generated: int = Field(description="Completion tokens that a step samples.")
+    tokens_selected: float = Field(description="Of those, trained on.")
+    tokens_trunk: float = Field(description="Prompt and completion tokens that go through the layers.")
+    flops: float = Field(description="Operations of forward and backward passes.")
+    flops_share: float
+    seconds: float | None = Field(None, description="Of forward and backward passes; null where the speed is unknown.")
+    seconds_share: float | None = None
+    num_microbatches: int
+    largest_microbatch: float = Field(description="Tokens of the largest micro-batch.")
+    memory_gib: dict[str, float] = Field(description="By part, on each device: weights, gradients, …")
+    total_gib: float
+    total_share: float
+    fits: bool | None = Field(None, description="Whether that is within the room there is; null where it is unknown.")
+
+
+class Room(Record):
+    """A worker as an experiment meets it."""
+
+    worker_id: str
+    on_gpu: bool = Field(description="Whether the memory is a GPU's.")
+    memory_gib: float | None = Field(description="Null where the worker did not tell.")
+    refusal: str = Field("", description="Why the worker takes none of the experiment's runs; empty where it does.")
+
+
+class ExperimentPlan(Record):
+    """What an experiment would start, and what that is expected to cost."""
+
+    num_runs: int
+    cells: list[str] = Field(description="The budgets in words.")
+    seeds: list[int]
+    steps_total: int = Field(description="Steps of all runs together.")
+    tokens_generated_total: float | None = Field(None, description="Completion tokens of all runs together.")
+    tokens_selected_total: float | None = Field(None, description="Of those, trained on.")
+    assumed: Assumed
+    num_devices: int = Field(
+        1, description="Devices that share a step: micro-batches, memory and seconds are of each, all else of all."
+    )
+    full: BudgetPlan | None = Field(None, description="The step that trains on every token.")
+    budgets: list[BudgetPlan] = Field(default=[], description="In the order of the experiment's budgets.")
+    room: Room | None = Field(None, description="The memory that the budgets must fit in.")
+    speed: Speed | None = Field(None, description="What the seconds are reckoned with; null where nothing is known.")
+    warnings: list[str] = Field(default=[], description="What will not go well, each in a sentence.")
+    unknown: str | None = Field(None, description="Why no cost can be told, where that is so.")
+
+
+class SweepReport(Record):
+    """What went, or would go."""
+
+    experiments: list[str]
+    checkpoints: list[str] = Field(description="Runs whose checkpoints went.")
+    folders: list[str] = Field(description="Folders of runs that were deleted.")
+    folder_bytes: int = Field(description="What those folders and checkpoints held.")
+    database_bytes: int = Field(description="What the database's file lost in size, or would lose.")

@@ -17,8 +17,11 @@ from pydantic import TypeAdapter
 from nat_core.comparison import CellComparison, Comparison, Estimate, Verdict
 from nat_core.events import EvaluationEvent, MetricsEvent
 from nat_core.records import (
+    Assumed,
     AttemptRecord,
+    BudgetPlan,
     CheckpointRecord,
+    ExperimentPlan,
     ExperimentRecord,
     MetricSeries,
     Page,
@@ -30,7 +33,6 @@ from nat_core.records import (
 )
 from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget, RunSpec
 from nat_core.version import __version__
-from web.planning import Assumed, BudgetPlan, ExperimentPlan
 
 EXPERIMENT_ID = "exp-6dk2m0x8qa"
 RUN_ID = "run-6dk2m0x8r4"

@@ -18,6 +18,7 @@ from nat_core.records import ACTIONS, ACTIVE, TRANSITIONS, Action, ExperimentRec
 from nat_core.spec import RunSpec
 from server import event_log, outcomes, queue, views
 from server.errors import IllegalTransitionError, StaleAttemptError
+from server.rests import Rests
 from server.store import Changes, Store, experiment_row, run_row, runs_of, worker_row
 from server.tables import AttemptRow, RunRow, WorkerRow, utc_now
 
@@ -29,11 +30,6 @@ Desired = Literal["run", "pause", "stop", "kill"]
 
 KILL_S = 10.0
 """From the wish to kill a run to its end, whether its worker answers or not."""
-
-REST_S = 15.0
-"""How long a run waits when the one that got it found its folder in use: at first, and twice as long each time."""
-
-LONGEST_REST_S = 600.0
 
 _KILLED = "killed"
 _IN_USE = "folder_taken"
@@ -55,14 +51,6 @@ class Orders:
     desired: Desired
     last_seq: int
     earlier: dict[int, int]
-
-
-@dataclass(frozen=True)
-class Rest:
-    """Until when a run is given to nobody, and how long that is in all."""
-
-    until: float
-    length_s: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class RunLife:
         self._clock = clock
         self._heard: dict[str, float] = {}
         self._kill_by: dict[str, float] = {}
-        self._resting: dict[str, Rest] = {}
+        self._rests = store.rests = Rests(clock)  # the store tells people of them
         self._patient_since = clock()
 
     def claim(self, run_id: str, worker_id: str, instance: str = "") -> Given:
@@ -118,7 +106,7 @@ class RunLife:
             mine = (RunRow.worker_id == worker_id, RunRow.instance == instance, col(RunRow.state).in_(ACTIVE))
             run = session.exec(select(RunRow).where(*mine)).first()
             if run is None:
-                run_id = queue.next_for(session, worker, free_gpus, self._at_rest())
+                run_id = queue.next_for(session, worker, free_gpus, self._rests.left_s())
                 run = None if run_id is None else run_row(session, run_id)
             elif not _was_just_given(run, worker_id, instance):
                 return None
@@ -232,7 +220,7 @@ class RunLife:
         self._heard.clear()
 
     def _act(self, run: RunRow, action: Action) -> None:
-        self._resting.pop(run.id, None)
+        self._rests.forget(run.id)
         now = RunState(run.state)
         state = ACTIONS[action].get(now)
         if state is None:
@@ -261,7 +249,7 @@ class RunLife:
             _end(session, run, RunState.STOPPED, reason, kept)
         else:
             told = message or "its trainer is gone"
-            self._rest_if_in_use(run.id, reason)
+            (self._rests.begin if reason == _IN_USE else self._rests.forget)(run.id)
             self._queue_again(session, run, reason or outcome, told, counts=outcome == "lost")
 
     def _queue_again(self, session: Session, run: RunRow, reason: str, message: str, counts: bool) -> None:
@@ -273,21 +261,10 @@ class RunLife:
             _end(session, run, RunState.QUEUED, reason, message)
             run.restarts += counts
 
-    def _rest_if_in_use(self, run_id: str, reason: str | None) -> None:
-        """A trainer that no longer reaches the server has the folder: it ends once it does, and not before."""
-        before = self._resting.pop(run_id, None)
-        if reason == _IN_USE:
-            length_s = min(LONGEST_REST_S, 2 * before.length_s if before else REST_S)
-            self._resting[run_id] = Rest(self._clock() + length_s, length_s)
-
-    def _at_rest(self) -> set[str]:
-        now = self._clock()
-        return {run_id for run_id, rest in self._resting.items() if rest.until > now}
-
     def that_can_start(self) -> list[str]:
         """The runs that wait while a worker that fits them does, too, the next one first."""
         with self._store.db.read() as session:
-            return queue.that_can_start(session, self._at_rest())
+            return queue.that_can_start(session, self._rests.left_s())
 
 
 def _is_killed(run: RunRow) -> bool:

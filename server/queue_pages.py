@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from sqlmodel import Session, func, select
@@ -26,14 +28,14 @@ def workers(store: StoreDep) -> str:
         for worker in store.list_workers()
     ]
     with store.db.read() as session:
-        runs, total = _waiting(session)
+        runs, total = _waiting(session, store.rests.left_s())
     return workers_page(rows, queue_rows(runs, rows), total)
 
 
-def _waiting(session: Session) -> tuple[list[WaitingRun], int]:
+def _waiting(session: Session, rests: Mapping[str, float]) -> tuple[list[WaitingRun], int]:
     """The first waiting runs in the order in which they are taken, and how many wait in all."""
     query = select(RunRow).where(RunRow.state == RunState.QUEUED)
     runs = session.exec(query.order_by(*queue.ORDER).limit(_MAX_SHOWN)).all()
     total = session.exec(select(func.count()).select_from(query.subquery())).one()
     places = {run.id: place for place, run in enumerate(runs, start=1)}
-    return waiting.waiting_runs(session, runs, places, waiting.workers_there(session)), total
+    return waiting.waiting_runs(session, runs, places, waiting.workers_there(session), rests), total

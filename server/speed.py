@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from nat_core.comparison import RunOutcome
-from nat_core.records import RunState
+from nat_core.cost import num_ranks
+from nat_core.records import RunState, Speed
 from nat_core.spec import RunSpec
 from server.tables import RunRow
-from web.planning import Speed
 
 _NEWEST, _ENOUGH = 100, 6
 _ALIKE = {
@@ -43,4 +43,5 @@ def of(outcomes: Sequence[RunOutcome]) -> Speed | None:
 
 
 def _traits(spec: RunSpec) -> list[object]:
-    return [getattr(getattr(spec, section), name) for section, names in _ALIKE.items() for name in names]
+    fields = [getattr(getattr(spec, section), name) for section, names in _ALIKE.items() for name in names]
+    return [*fields, num_ranks(spec)]

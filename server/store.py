@@ -20,7 +20,17 @@ from sqlmodel.sql.expression import SelectOfScalar
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.logs import without_controls
-from nat_core.records import ACTIVE, ExperimentRecord, MetricSeries, Page, RunDetail, RunRecord, RunState, WorkerRecord
+from nat_core.records import (
+    ACTIVE,
+    ExperimentRecord,
+    MetricSeries,
+    Page,
+    RunDetail,
+    RunRecord,
+    RunState,
+    Speed,
+    WorkerRecord,
+)
 from nat_core.spec import ExperimentSpec, RunSpec
 from server import attempts, event_log, folders, outcomes, queue, series, speed, views, waiting
 from server.db import Database
@@ -30,11 +40,11 @@ from server.ids import new_id
 from server.kept import Kept
 from server.launches import LaunchKey, demand_new
 from server.outcomes import Outcomes
+from server.rests import Rests
 from server.series import Thinning
 from server.settings import Settings
 from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
 from server.telemetry import Tally
-from web.planning import Speed
 
 log = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Any)
@@ -59,6 +69,7 @@ class Store:
         self.db = Database(settings.database)
         self._hub = hub
         self.tally = Tally()
+        self.rests = Rests()
         self._outcomes = Outcomes()
         self.kept: Kept[Comparison] = Kept()
 
@@ -196,7 +207,8 @@ class Store:
         with self.db.read() as session:
             run = run_row(session, run_id)
             places = queue.places(session, [run])
-            return views.run_detail(run, attempts.of_run(session, run_id), places, waiting.why(session, run, places))
+            waits_for = waiting.why(session, run, places, self.rests.left_s())
+            return views.run_detail(run, attempts.of_run(session, run_id), places, waits_for)
 
     def edit_run(self, run_id: str, **fields: Any) -> RunRecord:
         """Set any of `tags`, `notes`, `archived`, `priority`."""

@@ -25,12 +25,16 @@ def workers_there(session: Session) -> Sequence[WorkerRow]:
 
 
 def waiting_runs(
-    session: Session, runs: Sequence[RunRow], places: Mapping[str, int], workers: Sequence[WorkerRow]
+    session: Session,
+    runs: Sequence[RunRow],
+    places: Mapping[str, int],
+    workers: Sequence[WorkerRow],
+    rests: Mapping[str, float],
 ) -> list[WaitingRun]:
-    """What some queued runs need, and whether these workers have it."""
+    """What some queued runs need, and whether these workers have it; `rests` are the seconds that some rest for."""
     ids = {run.experiment_id for run in runs}
     names = dict(session.exec(select(ExperimentRow.id, ExperimentRow.name).where(col(ExperimentRow.id).in_(ids))).all())
-    next_ones = set(queue.that_can_start(session))
+    next_ones = set(queue.that_can_start(session, rests))
     return [
         WaitingRun(
             run=views.run_record(run, places),
@@ -39,15 +43,16 @@ def waiting_runs(
             is_next=run.id in next_ones,
             has_worker=queue.could_ever_start(run.spec["resources"], workers),
             biased=_BUDGET.validate_python(run.spec["budget"]).biased,
+            rests_s=rests.get(run.id),
         )
         for run in runs
     ]
 
 
-def why(session: Session, run: RunRow, places: Mapping[str, int]) -> str | None:
+def why(session: Session, run: RunRow, places: Mapping[str, int], rests: Mapping[str, float]) -> str | None:
     """Why this run waits; None where it does not."""
     if run.state != RunState.QUEUED:
         return None
     workers = workers_there(session)
-    (waiting,) = waiting_runs(session, [run], places, workers)
+    (waiting,) = waiting_runs(session, [run], places, workers, rests)
     return why_it_waits(waiting, places[run.id], anybody=bool(workers))

@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nat_core.records import ExperimentRecord, WorkerRecord
+from nat_core.records import ExperimentPlan, ExperimentRecord, WorkerRecord
 from nat_core.spec import ExperimentSpec
 from web import views
 from web.assets import LAUNCH_SCRIPTS
 from web.draft import MAX_YAML, plan_of
 from web.form import launch_form
-from web.planning import ExperimentPlan
 from web.presets import PRESETS
 from web.templating import render
 

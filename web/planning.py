@@ -9,64 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from pydantic import Field
-
-from nat_core.cost import Lengths, ModelShape, Rates, StepPlan, expected_lengths, expected_step
-from nat_core.records import Record
+from nat_core.cost import Lengths, ModelShape, Rates, StepPlan, expected_lengths, expected_step, num_ranks
+from nat_core.records import Assumed, BudgetPlan, ExperimentPlan, Room, Speed
 from nat_core.spec import BudgetSpec, ExperimentSpec, FullBudget, RunSpec
 from web.formatting import significant
-from web.room import Room
-
-
-class Assumed(Record):
-    """What a plan takes for granted."""
-
-    prompt_tokens: int = Field(description="Tokens of each prompt.")
-    completion_tokens: int = Field(description="Mean tokens of a completion; they spread evenly by up to 3/4 of it.")
-
-
-class Speed(Record):
-    """How fast a worker did earlier runs of the same model."""
-
-    flops_per_s: float = Field(description="Operations of forward and backward passes a second, over whole runs.")
-    num_runs: int
-
-
-class BudgetPlan(Record):
-    """One budget's update step, as expected. Shares are of `full`, on the same completions."""
-
-    budget: str = Field(description="The budget in words.")
-    tokens_generated: int = Field(description="Completion tokens that a step samples.")
-    tokens_selected: float = Field(description="Of those, trained on.")
-    tokens_trunk: float = Field(description="Prompt and completion tokens that go through the layers.")
-    flops: float = Field(description="Operations of forward and backward passes.")
-    flops_share: float
-    seconds: float | None = Field(None, description="Of forward and backward passes; null where the speed is unknown.")
-    seconds_share: float | None = None
-    num_microbatches: int
-    largest_microbatch: float = Field(description="Tokens of the largest micro-batch.")
-    memory_gib: dict[str, float] = Field(description="By part: weights, gradients, optimizer, activations, logits, …")
-    total_gib: float
-    total_share: float
-    fits: bool | None = Field(None, description="Whether that is within the room there is; null where it is unknown.")
-
-
-class ExperimentPlan(Record):
-    """What an experiment would start, and what that is expected to cost."""
-
-    num_runs: int
-    cells: list[str] = Field(description="The budgets in words.")
-    seeds: list[int]
-    steps_total: int = Field(description="Steps of all runs together.")
-    tokens_generated_total: float | None = Field(None, description="Completion tokens of all runs together.")
-    tokens_selected_total: float | None = Field(None, description="Of those, trained on.")
-    assumed: Assumed
-    full: BudgetPlan | None = Field(None, description="The step that trains on every token.")
-    budgets: list[BudgetPlan] = Field(default=[], description="In the order of the experiment's budgets.")
-    room: Room | None = Field(None, description="The memory that the budgets must fit in.")
-    speed: Speed | None = Field(None, description="What the seconds are reckoned with; null where nothing is known.")
-    warnings: list[str] = Field(default=[], description="What will not go well, each in a sentence.")
-    unknown: str | None = Field(None, description="Why no cost can be told, where that is so.")
 
 
 def assumptions(spec: RunSpec, prompt: int | None = None, completion: int | None = None) -> Assumed:
@@ -90,12 +36,14 @@ def plan_experiment(
         seeds=list(spec.seeds),
         steps_total=runs * spec.base.steps,
         assumed=assumed,
+        num_devices=num_ranks(spec.base),
         room=room,
     )
     if isinstance(shape, str):
         return bare.model_copy(update={"unknown": shape})
     lengths = Lengths(assumed.prompt_tokens, assumed.completion_tokens)
-    rates = Rates.at(speed.flops_per_s, shape.token_cost) if speed else None
+    devices = num_ranks(spec.base)
+    rates = Rates.at(speed.flops_per_s / devices, shape.token_cost) if speed else None
     full = _step(_document(spec.base, FullBudget()), shape, lengths, rates)
     steps = [_step(_document(spec.base, budget), shape, lengths, rates) for budget in spec.budgets]
     budgets = [_told(budget, step, full, room) for budget, step in zip(spec.budgets, steps, strict=True)]
@@ -157,10 +105,8 @@ def _warnings(base: RunSpec, budgets: Sequence[BudgetPlan], room: Room | None) -
 
 
 def _remedy(base: RunSpec, plan: BudgetPlan, room_gib: float) -> str:
-    # Adam keeps two numbers a gradient; gradients may hide behind activations in the plan, but smaller batches do not
-    # make them smaller.
-    held = sum(plan.memory_gib.get(part, 0.0) for part in ("weights", "optimizer", "reference"))
-    held += plan.memory_gib["optimizer"] / 2
+    parts = ("weights", "gradients", "optimizer", "reference", "gathered", "whole copy")
+    held = sum(plan.memory_gib.get(part, 0.0) for part in parts)
     if held > room_gib:
         return f"{significant(held)} of them whatever the batch is, so take a smaller model or a larger worker"
     size = base.resources.per_device_train_batch_size

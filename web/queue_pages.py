@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +31,10 @@ class WorkerRow:
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """A run that waits: what it needs of a worker, and whether one that is there has that at all, or now."""
+    """A run that waits: what it needs of a worker, and whether one that is there has that at all, or now.
+
+    `rests_s`: for so many seconds it is given to nobody, since its folder was found in use.
+    """
 
     run: RunRecord
     experiment: str
@@ -38,6 +42,7 @@ class WaitingRun:
     is_next: bool
     has_worker: bool
     biased: bool = False
+    rests_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ def why_it_waits(waiting: WaitingRun, place: int, anybody: bool) -> str:
         return "No worker is there."
     if not waiting.has_worker:
         return f"No worker that is there has what it needs: {waiting.needs or 'a free GPU'}."
+    if waiting.rests_s is not None:
+        return f"Its folder was in use; it is tried again in {math.ceil(waiting.rests_s)} s."
     if waiting.is_next:
         return "An idle worker is about to take it."
     ahead = plural(place - 1, "run") + (" is" if place == 2 else " are")

@@ -6,21 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field
-
-from nat_core.records import Record, WorkerRecord
+from nat_core.records import Room, WorkerRecord
 from nat_core.spec import ResourcesSpec
 from web.formatting import elapsed_s, plural
 from web.queue_pages import ALIVE_WITHIN_S
-
-
-class Room(Record):
-    """A worker as an experiment meets it."""
-
-    worker_id: str
-    on_gpu: bool = Field(description="Whether the memory is a GPU's.")
-    memory_gib: float | None = Field(description="Null where the worker did not tell.")
-    refusal: str = Field("", description="Why the worker takes none of the experiment's runs; empty where it does.")
 
 
 def present(workers: Sequence[WorkerRecord], now: datetime) -> list[WorkerRecord]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -22,10 +23,22 @@ from nat_core.errors import NatlabError
 app = typer.Typer(
     help="How few generated tokens can I train on? GRPO on unbiased token budgets: launch, watch, compare.",
     epilog="Exit status: 0 fine, 1 something failed, 2 the input was wrong, 130 ended by Ctrl-C. With --json a command "
-    "prints JSON for programs; errors are one sentence on stderr all the same.",
+    "prints JSON for programs; errors are one sentence on stderr all the same. The server is found by NATLAB_URL "
+    "(http://127.0.0.1:8300 unless set) and opened by NATLAB_TOKEN or NATLAB_TOKEN_FILE; for one of this machine the "
+    "token in its data folder NATLAB_HOME (.natlab unless set) does.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print natlab's version.", is_eager=True, callback=upkeep.print_version)
+    ] = False,
+) -> None: ...
+
 
 # In the order in which `natlab --help` lists them.
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -17,15 +17,17 @@ from client.cli.shared import (
     err,
     experiment_page,
     follow,
+    is_experiment,
     out,
     print_json,
     say,
 )
 from client.errors import ClientError
-from client.show import print_comparison, print_experiments
+from client.show import print_comparison, print_experiments, print_sets
 from client.watching import LiveTable
+from nat_core.errors import SpecError
 from nat_core.records import ExperimentRecord
-from nat_core.spec import ExperimentSpec, parse_experiment_spec
+from nat_core.spec import ExperimentSpec, RunSpec, parse_experiment_spec
 
 
 def launch(
@@ -42,7 +44,13 @@ def launch(
     as_json: AsJson = False,
 ) -> None:
     """Launch an experiment from a file on a running server."""
-    spec: ExperimentSpec = parse_experiment_spec(document(file, assignments), f"experiment {file}")
+    found = document(file, assignments)
+    if not is_experiment(found) and found.keys() & RunSpec.model_fields.keys():
+        raise SpecError(
+            f"{file} is one run, but `natlab launch` takes an experiment; put it under `base` beside a `name` and "
+            f"`budgets`, or train it here with `natlab train {file}`"
+        )
+    spec: ExperimentSpec = parse_experiment_spec(found, f"experiment {file}")
     with connect() as lab:
         with err.status("Launching …"):  # the server reads the data first
             experiment = lab.launch(spec, priority, key)
@@ -54,6 +62,7 @@ def launch(
         if wait and not as_json:
             experiment = follow(lab, experiment.id)
             print_comparison(out, lab.compare(experiment))
+            print_sets(out, experiment)
         if wait:
             raise _exit(experiment)
 
@@ -97,10 +106,11 @@ def compare(experiment_id: ExperimentId, as_json: AsJson = False) -> None:
     """Compare an experiment's budgets. Accuracy, savings and the verdict."""
     with connect() as lab:
         comparison = lab.compare(experiment_id)
-    if as_json:
-        print_json(comparison)
-    else:
-        print_comparison(out, comparison)
+        if as_json:
+            print_json(comparison)
+        else:
+            print_comparison(out, comparison)
+            print_sets(out, lab.experiment(experiment_id))
 
 
 def _newest(lab: NatLab) -> ExperimentRecord:

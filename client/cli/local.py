@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from client.cli.shared import AsJson, Assignments, SpecFile, document, err, out
+from client.cli.shared import AsJson, Assignments, SpecFile, document, err, is_experiment, out
+from nat_core.cost import num_ranks
+from nat_core.errors import SpecError
 from nat_core.spec import BudgetSpec, RunSpec, parse_experiment_spec, parse_run_spec
 
 
@@ -35,11 +37,11 @@ def plan(
     if measure:
         with err.status("measuring this machine"):
             rates = planning.measured_rates(run)
-    found = planning.plans(run, budgets, assumed, rates)
+    found, devices = planning.plans(run, budgets, assumed, rates), num_ranks(run)
     if as_json:
-        out.print_json(data=planning.as_json(found, assumed))
+        out.print_json(data=planning.as_json(found, assumed, devices))
     else:
-        planning.show(found, assumed, out)
+        planning.show(found, assumed, out, devices)
 
 
 def train(
@@ -52,7 +54,13 @@ def train(
     from client.train import train as train_here
     from nat_core.preflight import check_run
 
-    run = parse_run_spec(document(spec, assignments), f"spec {spec}")
+    found = document(spec, assignments)
+    if is_experiment(found):
+        raise SpecError(
+            f"{spec} is an experiment, but `natlab train` trains one run; launch it with `natlab launch {spec}`, or "
+            "give a file with what stands under its `base` and one `budget`"
+        )
+    run = parse_run_spec(found, f"spec {spec}")
     check_run(run)
     raise typer.Exit(train_here(run, output, out, err, as_json))
 
@@ -60,7 +68,7 @@ def train(
 def _run_and_budgets(path: Path, assignments: list[str] | None) -> tuple[RunSpec, list[BudgetSpec]]:
     """Of a run's file its spec and its budget, of an experiment's its base and all of them."""
     found = document(path, assignments)
-    if "base" in found or "budgets" in found:
+    if is_experiment(found):
         experiment = parse_experiment_spec(found, f"spec {path}")
         return experiment.base, list(experiment.budgets)
     run = parse_run_spec(found, f"spec {path}")

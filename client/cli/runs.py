@@ -6,16 +6,24 @@ from typing import Annotated
 
 import typer
 
-from client.cli.shared import AsJson, RunId, connect, print_json, say
+from client.cli.shared import AsJson, RunId, RunOrExperimentId, connect, print_json, say
 from client.log_lines import LOGGED, log_line
 from nat_core.events import AnyEvent
 from nat_core.records import RunRecord
 
 
-def stop(run_id: RunId, as_json: AsJson = False) -> None:
-    """Stop a run for good: it saves a checkpoint first."""
+def stop(what: RunOrExperimentId, as_json: AsJson = False) -> None:
+    """Stop a run for good, or all runs of an experiment: they save checkpoints first."""
     with connect() as lab:
-        _show(lab.stop(run_id), as_json)
+        if not what.startswith("exp-"):
+            _show(lab.stop(what), as_json)
+            return
+        experiment = lab.stop_experiment(what)
+    if as_json:
+        print_json(experiment)
+        return
+    for run in experiment.runs:
+        say(f"{run.id} is {run.state}.")
 
 
 def pause(run_id: RunId, as_json: AsJson = False) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from client.api import NatLab
-from client.calls import EventType
-from client.cli.shared import AsJson, connect, print_json, say
+from client.cli.shared import AsJson, connect, err, print_json, say
 from client.errors import ClientError
+from client.reported import EventType
 from client.sinks import SINKS, RunInfo, open_sink
 from client.sinks import send as send_events
 from client.train import EventTail
@@ -19,6 +20,8 @@ from nat_core.events import AnyEvent
 from nat_core.spec import RunSpec, load_document, parse_run_spec
 
 _SENT: tuple[EventType, ...] = ("metrics", "evaluation", "state")
+_Found = tuple[RunInfo, Iterable[AnyEvent], int]
+"""A run, what it reported, and how many steps that is."""
 
 
 def send(
@@ -36,15 +39,29 @@ def send(
 ) -> None:
     """Send a run's metrics to TensorBoard, Weights & Biases or MLflow; training never waits for it."""
     with connect() as lab:
-        for run, events in _found(what, lab, follow):
-            sent = send_events(open_sink(to, directory=directory, project=project), run, events)
+        for run, events, steps in _found(what, lab, follow):
+            sink = open_sink(to, directory=directory, project=project)
+            sent = send_events(sink, run, _with_bar(events, run.id, steps))
             if as_json:
                 print_json({"run_id": run.id, "to": to, "events": sent}, indent=None)
             else:
                 say(f"{run.id} is in {to}: {sent} events.")
 
 
-def _found(what: str, lab: NatLab, follow: bool) -> Iterator[tuple[RunInfo, Iterable[AnyEvent]]]:
+def _with_bar(events: Iterable[AnyEvent], name: str, steps: int) -> Iterator[AnyEvent]:
+    """The same events; where somebody looks on, with a bar that follows their steps."""
+    if not err.is_terminal:
+        yield from events
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bars:
+        task = bars.add_task(name, total=steps)
+        for event in events:
+            bars.update(task, completed=event.step)
+            yield event
+
+
+def _found(what: str, lab: NatLab, follow: bool) -> Iterator[_Found]:
     if Path(what).is_dir():
         yield _of_folder(Path(what))
         return
@@ -53,7 +70,7 @@ def _found(what: str, lab: NatLab, follow: bool) -> Iterator[tuple[RunInfo, Iter
         yield _of_server(run_id, lab, follow)
 
 
-def _of_server(run_id: str, lab: NatLab, follow: bool) -> tuple[RunInfo, Iterable[AnyEvent]]:
+def _of_server(run_id: str, lab: NatLab, follow: bool) -> _Found:
     run = lab.run(run_id)
     experiment = lab.experiment(run.experiment_id)
     info = RunInfo(
@@ -63,13 +80,13 @@ def _of_server(run_id: str, lab: NatLab, follow: bool) -> tuple[RunInfo, Iterabl
         tags=tuple(dict.fromkeys([*experiment.tags, *run.tags])),
         config=run.spec.model_dump(mode="json"),
     )
-    return info, lab.events(run, _SENT, follow=follow)
+    return info, lab.events(run, _SENT, follow=follow), run.steps if follow else run.step
 
 
-def _of_folder(folder: Path) -> tuple[RunInfo, Iterable[AnyEvent]]:
+def _of_folder(folder: Path) -> _Found:
     if not (folder / "events.jsonl").exists():
         raise ClientError(f"{folder} holds no events.jsonl; name a folder that `natlab train --output` wrote, or an id")
     spec: RunSpec = parse_run_spec(load_document(folder / "spec.json"), f"spec of {folder}")
     name = folder.absolute().name
     info = RunInfo(id=name, name=f"{name} · {spec.budget.label}", config=spec.model_dump(mode="json"))
-    return info, EventTail(folder / "events.jsonl").read()
+    return info, EventTail(folder / "events.jsonl").read(), spec.steps

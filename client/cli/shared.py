@@ -90,6 +90,11 @@ def document(file: Path, assignments: list[str] | None) -> dict[str, Any]:
     return found
 
 
+def is_experiment(found: dict[str, Any]) -> bool:
+    """Whether a file's content compares budgets; else it is one run."""
+    return "base" in found or "budgets" in found
+
+
 # --- what people type -----------------------------------------------------------------------------
 
 
@@ -106,6 +111,10 @@ def _complete_runs(incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
+def _complete_both(incomplete: str) -> list[tuple[str, str]]:
+    return [*_complete_experiments(incomplete), *_complete_runs(incomplete)]
+
+
 def _recent() -> list[ExperimentRecord]:
     """The newest experiments, for the shell's completion; none when the server is away: a Tab must never complain."""
     try:
@@ -120,6 +129,9 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the file, e.g. steps=10.")
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autocompletion=_complete_runs)]
+RunOrExperimentId = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's id, or an experiment's.", autocompletion=_complete_both)
+]
 ExperimentId = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="The experiment's id.", autocompletion=_complete_experiments)
 ]

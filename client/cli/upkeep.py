@@ -63,13 +63,13 @@ def gc(
     with connect() as lab, err.status("Looking for what nobody needs …"):
         swept = lab.gc(archived_days, dry_run, checkpoints_days)
     if as_json:
-        print_json({**swept, "dry_run": dry_run})
+        print_json({**swept.model_dump(), "dry_run": dry_run})
         return
     went = "would go" if dry_run else "went"
     say(
-        f"{len(swept['experiments'])} archived experiments, {len(swept['folders'])} folders of deleted runs and the "
-        f"checkpoints of {len(swept['checkpoints'])} runs {went}: {mib(swept['folder_bytes'])} of folders, "
-        f"{mib(swept['database_bytes'])} of database."
+        f"{len(swept.experiments)} archived experiments, {len(swept.folders)} folders of deleted runs and the "
+        f"checkpoints of {len(swept.checkpoints)} runs {went}: {mib(swept.folder_bytes)} of folders, "
+        f"{mib(swept.database_bytes)} of database."
     )
 
 
@@ -87,6 +87,13 @@ def doctor(
     else:
         show(findings, role, out)
     raise typer.Exit(1 if any(one.is_bad for one in findings) else 0)
+
+
+def print_version(asked: bool) -> None:
+    """What `natlab --version` does."""
+    if asked:
+        version()
+        raise typer.Exit
 
 
 def version(as_json: AsJson = False) -> None:

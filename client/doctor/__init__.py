@@ -27,7 +27,7 @@ def _check_packages(extra: str) -> Finding:
     try:
         return check_extra(extra, requirements())
     except metadata.PackageNotFoundError:
-        return bad("packages", "natlab itself is not installed for this Python", "pip install natlab")
+        return bad("packages", "natlab itself is not installed for this Python", "in natlab's folder: pip install .")
 
 
 _EVERYWHERE: tuple[Check, ...] = (machine.check_natlab, machine.check_python, _packages(""))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from client.address import default_home
 from client.doctor.finding import Finding, bad, note, ok, warning
+from client.doctor.packages import requirements
 from client.plan import machine_memory_gib
 from nat_core.version import __version__
 
@@ -85,10 +86,18 @@ def _nvidia_gpu() -> str | None:
 
 
 def check_vllm() -> Finding:
+    """Runs that do not ask for it need none; those that do need one whose seams are known here."""
     try:
-        return ok("vLLM", metadata.version("vllm"))
+        version = metadata.version("vllm")
     except metadata.PackageNotFoundError:
-        return note("vLLM", "not installed", "completions are sampled by transformers; on a GPU vLLM is faster")
+        found = "not installed; completions are sampled by the trainer itself"
+        return note("vLLM", found, "for rollout.engine: vllm, on a GPU: pip install 'natlab[vllm]'")
+    wanted = [one for one in requirements() if one.name == "vllm"]
+    if all(one.is_met_by(version) for one in wanted):
+        return ok("vLLM", version)
+    return warning(
+        "vLLM", f"{version}, not {wanted[0]}; runs with rollout.engine: vllm may fail", "pip install 'natlab[vllm]'"
+    )
 
 
 def check_memory() -> Finding:

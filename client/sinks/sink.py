@@ -42,8 +42,7 @@ def values_of(event: AnyEvent) -> dict[str, float]:
     if isinstance(event, MetricsEvent):
         return {key: value for key, value in event.values.items() if value is not None}
     if isinstance(event, EvaluationEvent):
-        greedy = {} if event.accuracy_greedy is None else {"eval/accuracy_greedy": event.accuracy_greedy}
-        return {"eval/accuracy": event.accuracy, **greedy, "eval/mean_length": event.mean_length}
+        return event.metric_values()  # those of named sets, and the ends of intervals, too
     return {}
 
 

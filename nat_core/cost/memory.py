@@ -10,7 +10,8 @@ _NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # of a weight: its 4 bits, and 
 
 
 def memory_gib(spec: RunSpec, shape: ModelShape, count: int, tokens: float, selected: float) -> dict[str, float]:
-    """GiB of tensors at a step's peak, by part; parts that take nothing are left out.
+    """GiB of tensors at a step's peak, by part; parts that take nothing are left out. Activations and logits are
+    what comes on top of the rest.
 
     Args:
         count: of micro-batches.
@@ -20,23 +21,24 @@ def memory_gib(spec: RunSpec, shape: ModelShape, count: int, tokens: float, sele
     trained = 4 * _trained(spec.model, shape)  # in float32, whatever the passes run in
     weights = trained if spec.model.lora.r is None else trained + _frozen(spec.model, shape)
     copied = spec.objective.beta > 0 and spec.model.lora.r is None  # adapters off, the same model is the reference
-    activations, head = _activations(spec.model, shape, tokens), _head(spec, shape, selected)
+    head = _head(spec, shape, selected)
     working = tokens * 4 * (3 * shape.intermediate + 4 * shape.hidden)  # gradients on their way through a layer
-    # From the second micro-batch on all gradients stand beside the activations. Those of the first take the place of
-    # activations as these go, so that they show only where they are more.
-    gradients = trained if count > 1 else max(0.0, trained - activations - max(head, working))
+    passes = activations(spec.model, shape, tokens) + max(head, working)  # the head is through when the layers go back
+    # From the second micro-batch on all gradients stand beside the activations; those of a single one take their place
+    # as they go.
+    on_top = passes if count > 1 else max(0.0, passes - trained)
     parts = {
         "weights": weights,
-        "gradients": gradients,
+        "gradients": trained,
         "optimizer": 2 * trained,
         "reference": weights if copied else 0,
-        "activations": activations + max(0.0, working - head),  # the head is through when the layers go back
-        "logits": head,
+        "activations": max(0.0, on_top - head),
+        "logits": min(head, on_top),
     }
-    return {name: size / _GIB for name, size in parts.items() if size}
+    return {name: size / _GIB for name, size in parts.items() if size or name == "activations"}
 
 
-def _activations(model: ModelSpec, shape: ModelShape, tokens: float) -> float:
+def activations(model: ModelSpec, shape: ModelShape, tokens: float) -> float:
     """Bytes that the layers keep for the backward pass."""
     layer = shape.activation_bytes(model.dtype)
     if model.lora.r is not None:  # what goes from one matrix of an adapter to the other

@@ -58,7 +58,7 @@ class StepPlan:
         flops: operations of forward and backward passes, the head's recomputation not counted.
         num_microbatches: how many.
         largest_microbatch: tokens of the largest.
-        memory_gib: by part: weights, gradients, optimizer, reference, activations, logits; what there is at the peak.
+        memory_gib: by part: weights, gradients, optimizer, reference, and what comes on top: activations, logits.
         seconds: of forward and backward passes; None where the device's rates are not known.
     """
 

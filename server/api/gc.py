@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
+from nat_core.records import SweepReport
 from server import gc
 from server.api.deps import Body, StoreDep
 
@@ -26,16 +27,6 @@ class Sweep(Body):
         Field(ge=0, le=36500, description="Remove all checkpoints of runs that ended so many days ago, too."),
     ] = None
     dry_run: bool = Field(False, description="Only say what would go.")
-
-
-class SweepReport(Body):
-    """What went, or would go."""
-
-    experiments: list[str]
-    checkpoints: list[str] = Field(description="Runs whose checkpoints went.")
-    folders: list[str] = Field(description="Folders of runs that were deleted.")
-    folder_bytes: int = Field(description="What those folders and checkpoints held.")
-    database_bytes: int = Field(description="What the database's file lost in size, or would lose.")
 
 
 @router.post("")

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from nat_core.cost import ModelShape
+from nat_core.cost import ModelShape, shape_of
 from nat_core.errors import ModelError
 from nat_core.preflight import check_experiment
+from nat_core.records import ExperimentPlan
 from nat_core.spec import ExperimentSpec
 from server.api.deps import StoreDep
 from server.roots import check_roots
 from server.store import Store
-from web.model_shapes import shape_of
-from web.planning import ExperimentPlan, assumptions, plan_experiment
+from web.planning import assumptions, plan_experiment
 from web.room import choose_room, present
 
 router = APIRouter(prefix="/plan", tags=["experiments"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from nat_core.comparison import CellComparison, Comparison, Estimate, Verdict
 from nat_core.records import ExperimentRecord, RunRecord, RunState, WorkerRecord
-from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget
+from nat_core.spec import DemoArithmetic, EvaluationSpec, ExperimentSpec, FullBudget, QuestionSetSpec, RpcBudget
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -41,6 +41,13 @@ def an_experiment(*runs: RunRecord, **changes: Any) -> ExperimentRecord:
         "runs": list(runs) or [a_run(0), a_run(1)],
     }
     return ExperimentRecord.model_validate(fields | changes)
+
+
+def with_sets(experiment: ExperimentRecord, *names: str) -> ExperimentRecord:
+    """The same, asked named sets of questions besides its own."""
+    evaluation = EvaluationSpec(sets={name: QuestionSetSpec(data=DemoArithmetic()) for name in names})
+    base = experiment.spec.base.model_copy(update={"evaluation": evaluation})
+    return experiment.model_copy(update={"spec": experiment.spec.model_copy(update={"base": base})})
 
 
 def a_comparison() -> Comparison:

@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from client import calls
+from client import calls, reported
 from client.aio import AsyncNatLab
 from client.api import ApiError, NatLab
 from client.live import NewMetrics, Resync, RunChanged
@@ -22,13 +22,18 @@ def public(thing: object) -> set[str]:
 
 
 def test_both_clients_have_every_call_with_its_own_signature_and_words() -> None:
-    described = {name for name in public(calls) if getattr(calls, name).__module__ == calls.__name__}
-    assert public(NatLab) == public(AsyncNatLab) == described | {"live", "close"}
-    for name in described:
+    described = {
+        name: getattr(module, name)
+        for module in (calls, reported)
+        for name in public(module)
+        if getattr(module, name).__module__ == module.__name__
+    }
+    assert public(NatLab) == public(AsyncNatLab) == described.keys() | {"live", "close"}
+    for name, call in described.items():
         for client in (NatLab, AsyncNatLab):
             method = getattr(client, name)
-            assert method.__doc__ == getattr(calls, name).__doc__
-            assert method.__wrapped__ is getattr(calls, name)
+            assert method.__doc__ == call.__doc__
+            assert method.__wrapped__ is call
 
 
 def test_every_call_says_what_it_does() -> None:

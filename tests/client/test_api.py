@@ -10,10 +10,13 @@ from urllib.parse import parse_qsl
 import pytest
 
 from client.api import ApiError, ClientError, NatLab, ServerUnreachable, WaitedTooLong, default_token
-from nat_core.records import ExperimentRecord, RunState
+from nat_core.cost import ModelShape
+from nat_core.records import ExperimentPlan, ExperimentRecord, RunState
 from nat_core.spec import demo_experiment
 from tests.client.builders import a_comparison, a_run, an_experiment
 from tests.client.http import Asked, answering, problem
+from tests.e2e.support import REPOSITORY
+from web.planning import assumptions, plan_experiment
 
 
 def test_launch_sends_the_whole_spec_and_returns_the_record() -> None:
@@ -210,8 +213,13 @@ def test_wait_gives_up_when_it_is_told_to() -> None:
 
 
 def test_plan_sends_the_spec_and_stores_nothing() -> None:
-    with answering({"POST /api/v1/plan": (200, {"num_runs": 8})}) as table, NatLab(table.url) as lab:
-        assert lab.plan(demo_experiment(steps=3)) == {"num_runs": 8}
+    spec = demo_experiment(steps=3)
+    shape = ModelShape.read(REPOSITORY / "nat_core" / "demo" / "model")
+    told = plan_experiment(spec, shape, assumptions(spec.base))
+    with answering({"POST /api/v1/plan": (200, told)}) as table, NatLab(table.url) as lab:
+        found = lab.plan(spec)
+    assert isinstance(found, ExperimentPlan) and found == told
+    assert found.num_runs == 4 and found.budgets[1].flops_share < 0.7
     assert table.asked[0].body["base"]["steps"] == 3
 
 
@@ -229,7 +237,7 @@ def test_edits_send_only_what_is_given() -> None:
 
 
 def test_events_are_paged_in_order_and_followed_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.calls._EVENTS_PAGE", 2)
+    monkeypatch.setattr("client.reported._EVENTS_PAGE", 2)
     stored = [{"type": "log", "seq": seq, "time": 1.0, "step": 1, "message": f"line {seq}"} for seq in range(1, 6)]
     asked_for: list[tuple[str, str]] = []
 

@@ -13,7 +13,7 @@ import pytest
 
 from client.cli import COMMANDS, run
 from nat_core.version import __version__
-from tests.client.builders import a_comparison, a_run, a_worker, an_experiment
+from tests.client.builders import a_comparison, a_run, a_worker, an_experiment, with_sets
 from tests.client.http import answering, problem
 from tests.e2e.support import REPOSITORY
 
@@ -77,6 +77,23 @@ def test_bad_input_is_one_sentence_on_stderr_and_status_2(
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert re.search(said, printed.err)
+
+
+@pytest.mark.parametrize(
+    ("command", "example", "said"),
+    [
+        ("launch", "demo.yaml", "is one run, but `natlab launch` takes an experiment"),
+        ("train", "experiment.yaml", "is an experiment, but `natlab train` trains one run"),
+    ],
+)
+def test_a_file_of_the_other_kind_is_told_where_it_belongs(
+    command: str, example: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "out")] if command == "train" else []
+    assert run([command, str(REPOSITORY / "examples" / example), *output]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -149,10 +166,41 @@ def test_actions_say_what_the_run_is_now(
     assert capsys.readouterr().out == f"run-0000000001 is {state}.\n"
 
 
+def test_stop_takes_an_experiment_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    stopping = an_experiment(a_run(0, state="stopping"), a_run(1, state="stopped"))
+    with answering({"POST /api/v1/experiments/exp-1/stop": (202, stopping)}) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["stop", "exp-1"]) == 0
+        assert capsys.readouterr().out == "run-0000000000 is stopping.\nrun-0000000001 is stopped.\n"
+        assert run(["stop", "exp-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == stopping.model_dump(mode="json")
+
+
+def test_compare_shows_named_sets_beside_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = an_experiment(a_run(0, state="succeeded", latest={"eval/aime-24/accuracy": 0.25}))
+    routes = {
+        "GET /api/v1/experiments/exp-1/comparison": (200, a_comparison()),
+        "GET /api/v1/experiments/exp-1": (200, with_sets(ended, "aime-24")),
+    }
+    with answering(routes) as table:
+        monkeypatch.setenv("NATLAB_URL", table.url)
+        assert run(["compare", "exp-1"]) == 0
+        rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        assert "Accuracy on aime-24" in rows and "full 25.0%" in rows
+        assert run(["compare", "exp-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == a_comparison().model_dump(mode="json")
+
+
 def test_compare_prints_the_table_and_the_verdict(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with answering({"GET /api/v1/experiments/exp-1/comparison": (200, a_comparison())}) as table:
+    routes = {
+        "GET /api/v1/experiments/exp-1/comparison": (200, a_comparison()),
+        "GET /api/v1/experiments/exp-1": (200, an_experiment()),
+    }
+    with answering(routes) as table:
         monkeypatch.setenv("NATLAB_URL", table.url)
         assert run(["compare", "exp-1"]) == 0
     printed = capsys.readouterr().out
@@ -211,12 +259,35 @@ def test_a_wrong_command_line_is_one_sentence_and_status_2(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("url", ["gpu-box:8300", "gpu-box", "http:", "http://box:83o0", "http://[", "ftp://box:8300"])
+def test_an_address_that_is_none_is_bad_input_and_no_server_that_is_away(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NATLAB_URL", url)
+    assert run(["ls"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"the server's address is {url!r}, which is none (")
+    assert "write it as http://gpu-box:8300" in error and len(error.splitlines()) == 1
+
+
 def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     printed = capsys.readouterr().out
     for command in COMMANDS:
         assert f"\n  {command} " in printed
     assert "Exit status: 0 fine, 1 something failed, 2 the input was wrong" in " ".join(printed.split())
+
+
+def test_the_version_is_where_people_look_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--version"], ["version"]):
+        assert run(arguments) == 0
+        assert capsys.readouterr().out == f"{__version__}\n"
+    assert run(["-h"]) == 0
+    first = capsys.readouterr().out
+    assert run(["--help"]) == 0
+    assert capsys.readouterr().out == first
+    assert run(["launch", "-h"]) == 0
+    assert "natlab launch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -273,6 +344,11 @@ def test_the_shell_completes_commands_and_ids() -> None:
         assert completions("natlab kill ", 2, NATLAB_URL=table.url) == ["run-0000000000", "run-0000000001"]
         assert completions("natlab kill run-0000000001", 2, NATLAB_URL=table.url) == ["run-0000000001"]
         assert completions("natlab compare ", 2, NATLAB_URL=table.url) == ["exp-0000000000"]
+        assert completions("natlab stop ", 2, NATLAB_URL=table.url) == [
+            "exp-0000000000",
+            "run-0000000000",
+            "run-0000000001",
+        ]
 
 
 def test_completion_keeps_quiet_when_the_server_is_away() -> None:

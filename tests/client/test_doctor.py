@@ -97,6 +97,31 @@ def test_torch_must_see_the_gpu_that_is_there(
     assert (found.remedy is None) == (level == "ok")
 
 
+@pytest.mark.parametrize(
+    ("version", "level", "words"),
+    [
+        (None, "note", "not installed"),
+        ("0.32.1+cpu", "ok", "0.32.1"),
+        ("0.8.5", "warning", "0.8.5, not vllm>=0.32,<0.34"),
+    ],
+)
+def test_a_vllm_that_runs_would_fail_on_is_told(
+    version: str | None, level: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str) -> str:
+        if name != "vllm" or version is None:
+            raise machine.metadata.PackageNotFoundError(name)
+        return version
+
+    lines = ['vllm>=0.32,<0.34; extra == "vllm"', 'torch>=2; extra == "trainer"']
+    monkeypatch.setattr(machine.metadata, "version", installed)
+    monkeypatch.setattr(machine, "requirements", lambda: requirements(lines))
+    found = machine.check_vllm()
+    assert found.level == level and words in found.found
+    assert (found.remedy is None) == (level == "ok")
+    assert found.remedy is None or "pip install 'natlab[vllm]'" in found.remedy
+
+
 def test_a_data_folder_that_cannot_be_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NATLAB_HOME", str(tmp_path / "file" / "home"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from client import frames
 from client.api import ClientError, NatLab
-from tests.client.builders import a_run, an_experiment
+from tests.client.builders import a_run, an_experiment, with_sets
 from tests.client.http import answering
 
 SERIES = [
@@ -61,6 +62,24 @@ def test_records_need_no_second_request_and_each_run_is_asked_for_once() -> None
     )
 
 
+def test_named_sets_have_columns_of_their_own_and_are_asked_for() -> None:
+    experiment = with_sets(an_experiment(), "aime-24")
+    told = [*SERIES, {"run_id": "run-0000000000", "key": "eval/aime-24/accuracy", "x": [0], "y": [0.5]}]
+    routes = ROUTES | {
+        "GET /api/v1/metrics": lambda asked: (200, [one for one in told if quote(one["key"], safe="") in asked.path]),
+        "GET /api/v1/experiments/exp-0000000000": (200, experiment),
+        "GET /api/v1/runs/run-0000000000": (200, {**a_run(0).model_dump(mode="json"), "spec": {}, "attempts": []}),
+    }
+    with answering(routes) as table, NatLab(table.url) as lab:
+        for of in (experiment, "exp-0000000000", experiment.runs[0]):
+            columns = plain(lab.metrics(of))
+            assert list(columns)[-3:] == ["eval/accuracy", "reward", "eval/aime-24/accuracy"]
+            assert columns["eval/aime-24/accuracy"][0] == 0.5
+        asked = [request.path.partition("?")[0] for request in table.asked]
+        assert "eval/aime-24/accuracy" not in plain(lab.metrics("run-0000000000"))  # its own spec names none
+    assert asked.count("/api/v1/experiments/exp-0000000000") == 2  # once for its id, and once for its run
+
+
 def test_the_columns_asked_for_are_there_even_without_a_value() -> None:
     with answering(ROUTES) as table, NatLab(table.url) as lab:
         columns = plain(lab.metrics(an_experiment(), ["kl", "reward"], x="wall_s"))
@@ -75,7 +94,7 @@ def test_an_experiment_that_reported_nothing_is_an_empty_frame() -> None:
 
 
 def test_many_runs_are_asked_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.calls._RUNS_A_REQUEST", 2)
+    monkeypatch.setattr("client.reported._RUNS_A_REQUEST", 2)
     with answering(ROUTES) as table, NatLab(table.url) as lab:
         lab.metrics([a_run(number) for number in range(5)], ["reward"])
     assert len(table.asked) == 3

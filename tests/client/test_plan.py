@@ -10,6 +10,7 @@ import pytest
 
 from client.cli import run
 from client.plan import machine_memory_gib
+from tests.e2e.support import REPOSITORY
 
 EXPERIMENT = """
 name: half
@@ -73,7 +74,48 @@ def test_plan_says_where_a_model_is_missing(tmp_path: Path, capsys: pytest.Captu
     path = tmp_path / "run.yaml"
     path.write_text("model: {path: owner/name}\n")
     assert run(["plan", str(path)]) == 2
-    assert "needs a model's folder" in capsys.readouterr().err
+    assert "sizes are not known on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", sorted((REPOSITORY / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_example_can_be_planned_before_anything_is_downloaded(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert run(["plan", str(example), "--json"]) == 0, capsys.readouterr().err
+    assert json.loads(capsys.readouterr().out)["budgets"][0]["budget"] == "full"
+
+
+ON_FOUR = ["--set", "resources.gpus=4", "--memory-gib", "80"]
+
+
+def test_a_plan_on_several_gpus_is_of_each_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {path: Qwen/Qwen3-1.7B}\nbudget: {selector: rpc, fraction: 0.5}\n")
+    assert run(["plan", str(path), "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert run(["plan", str(path), "--json", *ON_FOUR]) == 0
+    on_four = json.loads(capsys.readouterr().out)
+    assert (alone["num_devices"], on_four["num_devices"]) == (1, 4)
+    one, each = alone["budgets"][0], on_four["budgets"][0]
+    assert each["tokens_selected"] == one["tokens_selected"] and each["flops"] == one["flops"]
+    assert each["memory_gib"]["optimizer"] == pytest.approx(one["memory_gib"]["optimizer"] / 4)
+    assert each["num_microbatches"] < one["num_microbatches"] and each["total_gib"] < one["total_gib"]
+    assert run(["plan", str(path), *ON_FOUR]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Its memory on each of 4 devices by what it holds, GiB budget weights" in printed
+    assert "Tokens and FLOPs are those of all 4 devices together" in printed
+
+
+def test_a_model_that_no_device_could_sample_from_is_not_helped_by_smaller_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("model: {path: Qwen/Qwen3-14B, dtype: bfloat16, gradient_checkpointing: true}\n")
+    options = ["--set", "resources.gpus=64", "--memory-gib", "40"]
+    assert run(["plan", str(path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "whole copy" in printed and "55.0" in printed and "holds the whole model while it samples" in printed
 
 
 def test_memory_is_the_gpus_or_the_machines() -> None:

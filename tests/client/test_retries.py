@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client.api import ApiError, NatLab, ServerUnreachable
+from client.api import ApiError, ClientError, NatLab, ServerUnreachable
 from client.exchange import Request, Tries
 from tests.client.builders import a_run, an_experiment
 from tests.client.http import Answer, Asked, Hangup, answering, problem
@@ -119,9 +119,9 @@ def test_the_server_s_own_pause_is_kept_within_bounds() -> None:
 
 
 @pytest.mark.parametrize("url", ["htp://127.0.0.1", "nonsense"])
-def test_an_address_that_is_none_is_told_at_once(url: str) -> None:
-    with NatLab(url, retries=50) as lab, pytest.raises(ServerUnreachable, match="NATLAB_URL"):
-        lab.workers()
+def test_an_address_that_is_none_is_told_before_anything_is_tried(url: str) -> None:
+    with pytest.raises(ClientError, match=f"address is '{url}', which is none .* NATLAB_URL"):
+        NatLab(url)
 
 
 def test_readiness_is_asked_once_and_never_raises() -> None:

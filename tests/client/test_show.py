@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from client.show import PLAIN_LINE_EVERY_S, ExperimentProgress
-from tests.client.builders import a_run, an_experiment
+from client.show import PLAIN_LINE_EVERY_S, ExperimentProgress, print_sets
+from tests.client.builders import a_run, an_experiment, with_sets
 
 
 def test_progress_in_a_log_is_a_line_per_change_of_state_and_one_now_and_then() -> None:
@@ -52,3 +52,20 @@ def test_progress_on_a_terminal_shows_a_bar_per_run() -> None:
     assert "3/10" in shown
     assert "accuracy 75.0%" in shown
     assert "rpc · linear · ½" in shown
+
+
+def test_named_sets_have_a_table_beside_the_verdict() -> None:
+    runs = [
+        a_run(0, state="succeeded", latest={"eval/accuracy": 0.9, "eval/aime-24/accuracy": 0.25}),
+        a_run(1, state="succeeded", latest={"eval/aime-24/accuracy": 0.5, "eval/easy/accuracy": 1.0}),
+        a_run(3, state="succeeded", seed=1, latest={"eval/aime-24/accuracy": 0.75}),
+        a_run(5, state="failed", seed=2, latest={"eval/aime-24/accuracy": 0.0}),
+    ]
+    log = io.StringIO()
+    print_sets(Console(file=log, width=120), with_sets(an_experiment(*runs), "aime-24", "easy"))
+    lines = [" ".join(line.split()) for line in log.getvalue().splitlines() if line.strip()]
+    assert lines[:3] == ["Accuracy on aime-24 easy", "full 25.0% –", "rpc · linear · ½ 62.5% 100.0%"]
+    assert "The verdict is about the runs' own questions." in lines[3]
+    log.truncate(0)
+    print_sets(Console(file=log), an_experiment(*runs))
+    assert log.getvalue() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 import struct
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from client import sinks
 from client.cli import run
 from client.errors import ClientError
 from client.sinks import RunInfo, open_sink, send
 from client.sinks.sink import values_of
+from nat_core.answers import Answers
 from nat_core.events import AnyEvent, EvaluationEvent, LogEvent, MetricsEvent, StateEvent
 from nat_core.spec import RunSpec
 from tests.client.builders import a_run, an_experiment
@@ -33,7 +36,17 @@ RUN = RunInfo(
 EVENTS: list[AnyEvent] = [
     StateEvent(seq=1, time=1000.0, step=0, phase="started"),
     EvaluationEvent(
-        seq=2, time=1001, step=0, accuracy=0.25, num_prompts=2, num_samples=4, correct=[2, 0], mean_length=9, seconds=1
+        seq=2,
+        time=1001,
+        step=0,
+        accuracy=0.25,
+        pass_at_k=0.5,
+        num_prompts=2,
+        num_samples=4,
+        correct=[2, 0],
+        mean_length=9,
+        sets={"aime-24": Answers(accuracy=0.125, num_prompts=2, num_samples=4, correct=[1, 0], mean_length=7)},
+        seconds=1,
     ),
     MetricsEvent(seq=3, time=1002.0, step=1, values={"reward": 0.5, "tokens/selected": 100, "grad_norm": None}),
     LogEvent(seq=4, time=1002.5, step=1, message="words are no numbers"),
@@ -44,7 +57,13 @@ REWARD = [(1, 0.5), (2, 0.75)]
 
 
 def test_values_are_the_finite_numbers_of_metrics_and_evaluations() -> None:
-    assert values_of(EVENTS[1]) == {"eval/accuracy": 0.25, "eval/mean_length": 9}
+    assert values_of(EVENTS[1]) == {
+        "eval/accuracy": 0.25,
+        "eval/pass_at_k": 0.5,
+        "eval/mean_length": 9,
+        "eval/aime-24/accuracy": 0.125,
+        "eval/aime-24/mean_length": 7,
+    }
     assert values_of(EVENTS[2]) == {"reward": 0.5, "tokens/selected": 100}
     assert values_of(EVENTS[3]) == values_of(EVENTS[5]) == {}
 
@@ -101,6 +120,7 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     assert [(one.step, one.value) for one in shown.Scalars("reward")] == REWARD
     assert [one.wall_time for one in shown.Scalars("reward")] == [1002.0, 1003.0]
     assert [(one.step, one.value) for one in shown.Scalars("eval/accuracy")] == [(0, 0.25)]
+    assert [(one.step, one.value) for one in shown.Scalars("eval/aime-24/accuracy")] == [(0, 0.125)]
     assert "grad_norm" not in shown.Tags()["scalars"]
     [spec] = shown.Tensors("spec/text_summary")
     assert "| budget.selector | rpc |" in spec.tensor_proto.string_val[0].decode()
@@ -124,6 +144,7 @@ def test_wandb_offline_holds_history_config_and_outcome(tmp_path: Path, monkeypa
         if record.HasField("history")
     ]
     assert [(row["_step"], row["reward"]) for row in rows if "reward" in row] == REWARD
+    assert [row["eval/aime-24/accuracy"] for row in rows if "eval/aime-24/accuracy" in row] == [0.125]
     with pytest.raises(ClientError, match="holds run-0000000001 already"):
         send(open_sink("wandb", directory=tmp_path, project="natlab"), RUN, EVENTS)
 
@@ -160,6 +181,7 @@ def test_mlflow_has_metrics_parameters_and_status(tmp_path: Path, monkeypatch: p
     history = client.get_metric_history(found.info.run_id, "reward")
     assert [(one.step, one.value) for one in history] == REWARD
     assert [one.timestamp for one in history] == [1_002_000, 1_003_000]
+    assert [one.value for one in client.get_metric_history(found.info.run_id, "eval/aime-24/accuracy")] == [0.125]
     with pytest.raises(ClientError, match=f"has run-0000000001 already, as run {found.info.run_id}"):
         send(open_sink("mlflow", directory=tmp_path, project="natlab"), RUN, EVENTS)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
@@ -212,6 +234,18 @@ def test_send_reads_a_folder_without_a_server(
     (folder / "events.jsonl").write_text("".join(event.model_dump_json() + "\n" for event in EVENTS))
     assert run(["send", str(folder), "--to", "mlflow"]) == 0
     assert recorder.told[0] == "tonight" and recorder.told[2] == (1, {"reward": 0.5, "tokens/selected": 100})
+
+
+def test_somebody_who_looks_on_sees_how_far_it_is(
+    recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr("client.cli.send.err", Console(file=screen, force_terminal=True, width=100))
+    (tmp_path / "spec.json").write_text(RunSpec(steps=3).model_dump_json())
+    (tmp_path / "events.jsonl").write_text("".join(event.model_dump_json() + "\n" for event in EVENTS))
+    assert run(["send", str(tmp_path), "--to", "mlflow"]) == 0
+    assert recorder.told[-1] == "succeeded" and "2/3" in screen.getvalue()
+    assert "2/3" not in capsys.readouterr().out
 
 
 def test_every_sink_has_an_extra_of_its_own() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from client.train import EventTail, RunReport
+from nat_core.answers import Answers
 from nat_core.events import EvaluationEvent, MetricsEvent, StateEvent, parse_event
 from tests.e2e.support import REPOSITORY, processes_of
 
@@ -59,6 +60,16 @@ def test_summary_counts_tokens_over_all_steps_and_shows_the_last_accuracy(tmp_pa
     assert report.summary(12.4, Path("out")) == (
         "succeeded at step 2 · accuracy 50.0% · trained on 2,000 of 4,000 tokens (50%) · 12 s · out"
     )
+
+
+def test_summary_and_json_have_the_named_sets(tmp_path: Path) -> None:
+    report = RunReport()
+    own = Answers(accuracy=0.5, pass_at_k=1.0, num_prompts=1, num_samples=4, correct=[2], mean_length=3)
+    easy = own.model_copy(update={"accuracy": 0.75})
+    report.add(EvaluationEvent(seq=1, time=0, step=2, seconds=1, sets={"easy": easy}, **own.model_dump()))
+    assert report.summary(1, Path("out")).startswith("failed at step 2 · accuracy 50.0%, easy 75.0% · 1 s")
+    latest = report.as_json(1, Path("out"))["latest"]
+    assert (latest["eval/accuracy"], latest["eval/pass_at_k"], latest["eval/easy/accuracy"]) == (0.5, 1.0, 0.75)
 
 
 def natlab_train(output: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -13,9 +13,10 @@ from client.api import NatLab
 from client.cli import run
 from client.log_lines import log_line
 from client.watching import LiveTable, curves_of, duration, sparkline, table
+from nat_core.answers import Answers
 from nat_core.events import CheckpointEvent, EvaluationEvent, LogEvent, StateEvent
 from nat_core.records import MetricSeries, RunState
-from tests.client.builders import NOW, a_run, an_experiment
+from tests.client.builders import NOW, a_run, an_experiment, with_sets
 from tests.client.http import Answering, Asked, answering
 
 ENDED = an_experiment(
@@ -58,6 +59,14 @@ def test_the_table_has_a_row_with_curves_for_each_run_and_says_why_one_failed() 
     assert lines[3] == "run-0000000000 full 0 succeeded 10/10 – 0.750 ▁▅█ 62.5%"
     assert lines[4] == "run-0000000001 rpc · linear · ½ 0 failed 3/10 – – –"
     assert lines[5] == "run-0000000001: the loss was NaN at step 3"
+
+
+def test_the_table_has_a_column_for_each_named_set() -> None:
+    told = {"eval/accuracy": 0.625, "eval/aime-24/accuracy": 0.125, "eval/aime-24/accuracy_low": 0.05}
+    experiment = with_sets(an_experiment(a_run(0, latest=told), a_run(1)), "aime-24")
+    lines = [" ".join(line.split()) for line in drawn(table(experiment, {})).splitlines()]
+    assert lines[2].endswith("Accuracy aime-24")
+    assert lines[3].endswith("62.5% 12.5%") and lines[4].endswith("– –")
 
 
 def test_the_live_table_asks_for_the_curves_of_runs_that_have_begun() -> None:
@@ -116,7 +125,16 @@ EVENTS: list[Any] = [
     StateEvent(seq=1, time=0, step=0, phase="started"),
     LogEvent(seq=2, time=1, step=1, level="warning", message="hot\x1b[31m"),
     EvaluationEvent(
-        seq=3, time=2, step=2, accuracy=0.5, num_prompts=2, num_samples=4, correct=[4, 0], mean_length=9, seconds=1
+        seq=3,
+        time=2,
+        step=2,
+        accuracy=0.5,
+        num_prompts=2,
+        num_samples=4,
+        correct=[4, 0],
+        mean_length=9,
+        sets={"easy": Answers(accuracy=0.75, num_prompts=1, num_samples=4, correct=[3], mean_length=9)},
+        seconds=1,
     ),
     CheckpointEvent(seq=4, time=3, step=2, path="checkpoints/step-2", size_bytes=2**20),
     StateEvent(seq=5, time=4, step=2, phase="ended", outcome="failed", reason="nan_loss", message="NaN at step 3"),
@@ -124,7 +142,7 @@ EVENTS: list[Any] = [
 LINES = [
     "1970-01-01 00:00:00 info    step 0  the trainer started",
     "1970-01-01 00:00:01 warning step 1  hot [31m",
-    "1970-01-01 00:00:02 info    step 2  accuracy 50.0% on 2 prompts",
+    "1970-01-01 00:00:02 info    step 2  accuracy 50.0% on 2 prompts, easy 75.0%",
     "1970-01-01 00:00:03 info    step 2  checkpoint checkpoints/step-2 is saved (1.0 MiB)",
     "1970-01-01 00:00:04 error   step 2  the trainer ended: failed: nan_loss: NaN at step 3",
 ]
@@ -145,7 +163,7 @@ def run_with_events(monkeypatch: pytest.MonkeyPatch) -> Any:
         "GET /api/v1/runs/run-1": (200, a_run(1, state=RunState.FAILED)),
         "GET /api/v1/runs/run-1/logs": (200, b"one\ntwo\nthree\n"),
     }
-    monkeypatch.setattr("client.calls._QUIET_POLLS", 0)
+    monkeypatch.setattr("client.reported._QUIET_POLLS", 0)
     with answering(routes) as server:
         monkeypatch.setenv("NATLAB_URL", server.url)
         yield server

@@ -8,9 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.docs.pages import pages
 from tests.e2e.support import REPOSITORY
+from tests.web.browsing import browser
+
+__all__ = ["browser"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -20,7 +24,7 @@ _FETCHED = re.compile(
 )
 
 
-def test_the_site_is_built_without_warnings_and_needs_no_network(tmp_path: Path) -> None:
+def test_the_site_is_built_without_warnings_and_needs_no_network(tmp_path: Path, browser: Browser) -> None:
     done = subprocess.run(
         ["scripts/docs.sh", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=280
     )
@@ -40,3 +44,21 @@ def test_the_site_is_built_without_warnings_and_needs_no_network(tmp_path: Path)
     method = (tmp_path / "method.html").read_text(encoding="utf-8")
     assert method.count("<math") > 30 and "$$" not in method
     assert os.listdir(tmp_path / "images")
+    for name in ("index", "start"):
+        assert_pictures_follow_the_theme(browser, tmp_path / f"{name}.html")
+
+
+def assert_pictures_follow_the_theme(browser: Browser, page: Path) -> None:
+    """Of each pair of pictures the one shows that fits what the reader chose, whatever the system's theme is."""
+    shown = browser.new_page(color_scheme="dark")
+    shown.goto(page.as_uri())
+    for theme in ("light", "dark"):
+        shown.evaluate("theme => { document.body.dataset.theme = theme }", theme)
+        images = shown.locator("article .picture img").all()
+        visible = [image for image in images if image.is_visible()]
+        assert len(images) == 2 * len(visible) > 0
+        for image in visible:
+            assert f"-{theme}.png" in str(image.get_attribute("src"))
+            image.scroll_into_view_if_needed()
+            image.evaluate("image => image.decode()")  # rejects what cannot be loaded
+    shown.close()

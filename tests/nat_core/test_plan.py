@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from bench.contenders import natlab
 from bench.shapes import SHAPES, Lengths, policy_of, random_batch, read_lengths
 from nat_core.cost import ModelShape, plan_step
+from nat_core.cost.memory import activations
 from nat_core.errors import ModelError
 from nat_core.gradient import accumulate_gradient, draw_step
 from nat_core.spec import FullBudget, RpcBudget, RunSpec, parse_run_spec
@@ -75,8 +76,7 @@ def test_activations_are_what_autograd_keeps(model: dict[str, Any]) -> None:
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         accumulate_gradient(policy, None, step, spec)
     planned = plan_step(spec, shape, LONG.prompt, LONG.lengths)
-    activations = planned.memory_gib["activations"] * 1024**3
-    assert activations == pytest.approx(sum(kept.values()), rel=0.25)
+    assert activations(spec.model, shape, planned.largest_microbatch) == pytest.approx(sum(kept.values()), rel=0.25)
 
 
 def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
@@ -99,11 +99,12 @@ def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
 def test_gradients_of_a_single_micro_batch_take_the_place_of_its_activations() -> None:
     shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
     one = plan_step(spec_for({"selector": "full"}), shape, 10, [500, 500]).memory_gib
-    two = plan_step(spec_for({"selector": "full"}, resources=ONE_EACH), shape, 10, [500, 500]).memory_gib
-    short = plan_step(spec_for({"selector": "full"}), shape, 1, [1]).memory_gib
-    assert "gradients" not in one and one["activations"] > one["weights"]
-    assert two["gradients"] == two["weights"]
-    assert short["gradients"] + short["activations"] + short["logits"] == pytest.approx(short["weights"])
+    two = plan_step(spec_for({"selector": "full"}, resources={"max_tokens_per_microbatch": 520}), shape, 10, [500, 500])
+    half = plan_step(spec_for({"selector": "full"}), shape, 10, [500]).memory_gib
+    assert "logits" not in plan_step(spec_for({"selector": "full"}), shape, 1, [1]).memory_gib
+    assert two.num_microbatches == 2 and two.memory_gib["gradients"] == one["gradients"] == one["weights"]
+    above_one, above_half, above_two = (m["activations"] + m["logits"] for m in (one, half, two.memory_gib))
+    assert above_two == pytest.approx(above_half + one["gradients"], rel=0.05) and above_one < 2 * above_two
 
 
 ONE_EACH = {"per_device_train_batch_size": 1}

@@ -55,7 +55,9 @@ def test_earlier_runs_of_the_model_on_the_worker_give_a_plan_its_seconds(
     fragment = client.post("/experiments/draft/plan", json=asked).text
     assert "reckoned from 3 earlier runs" in fragment and ">Time<" in fragment
 
-    # Neither another precision nor another worker makes the same speed.
+    # Neither another precision nor more devices nor another worker make the same speed.
+    several = experiment(base={"resources": {"gpus": 2}})
+    assert api.call("POST", "/plan?worker_id=w-1", json=several)["speed"] is None
     other = experiment(base={"model": {"dtype": "bfloat16"}})
     assert api.call("POST", "/plan", json=other)["speed"] is None
     assert api.call("POST", "/plan?worker_id=none", json=experiment())["speed"] is None

@@ -142,8 +142,10 @@ def test_run_whose_folder_is_in_use_rests_and_others_are_taken_meanwhile(api: Ap
         assert (run["state"], run["restarts"]) == ("queued", 0)
         clock.now += rest_s - 1
         assert take() is None and life.that_can_start() == []
+        assert api.run(in_use)["waits_for"] == "Its folder was in use; it is tried again in 1 s."
         clock.now += 2
         assert life.that_can_start() == [in_use]
+        assert api.run(in_use)["waits_for"] == "An idle worker is about to take it."
     assert take() == in_use
     api.finish(in_use, "handed_back", attempt=4, reason="folder_taken", message="it is held")
     other = api.one_run()

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from nat_core.cost import ModelShape, plan_step, spread
+from nat_core.cost import KNOWN, ModelShape, plan_step, shape_of, spread
 from nat_core.errors import ModelError
-from nat_core.records import WorkerRecord
+from nat_core.records import Assumed, Room, Speed, WorkerRecord
 from nat_core.spec import ExperimentSpec, FullBudget, ResourcesSpec, RpcBudget, parse_experiment_spec
 from web.launch_pages import plan_fragment
-from web.model_shapes import KNOWN, shape_of
-from web.planning import Assumed, assumptions, plan_experiment
-from web.room import Room, choose_room, present, room_of
+from web.planning import assumptions, plan_experiment
+from web.room import choose_room, present, room_of
 
 DEMO = shape_of("demo")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -115,6 +114,23 @@ def test_seconds_are_told_where_the_plan_has_them(monkeypatch: pytest.MonkeyPatc
     assert "1.5 s" in html and ">Time<" in html
 
 
+def test_a_plan_for_several_gpus_says_what_is_of_each_and_what_of_all() -> None:
+    assumed = Assumed(prompt_tokens=40, completion_tokens=256)
+    small = KNOWN["HuggingFaceTB/SmolLM2-135M"]
+    speed = Speed(flops_per_s=1e12, num_runs=3)
+    room = Room(worker_id="box", on_gpu=True, memory_gib=80.0)
+    plan = plan_experiment(experiment(resources={"gpus": 4}), small, assumed, room, speed)
+    alone = plan_experiment(experiment(), small, assumed, room, speed)
+    assert (plan.num_devices, alone.num_devices) == (4, 1)
+    assert plan.full is not None and alone.full is not None
+    assert plan.full.flops == alone.full.flops and plan.full.total_gib < alone.full.total_gib
+    # The speed is that of whole runs on as many devices.
+    assert plan.full.seconds == pytest.approx(plan.full.flops / speed.flops_per_s, rel=0.01)
+    told = plan_fragment(plan, experiment(resources={"gpus": 4}))
+    assert "of all 4 GPUs together; memory and time are those of each" in told
+    assert "GPUs together" not in plan_fragment(alone, experiment())
+
+
 # --- models -----------------------------------------------------------------------------------------
 
 
@@ -129,6 +145,10 @@ def test_seconds_are_told_where_the_plan_has_them(monkeypatch: pytest.MonkeyPatc
         ("Qwen/Qwen3-4B", 4.02e9),
         ("Qwen/Qwen3-8B", 8.19e9),
         ("Qwen/Qwen3-14B", 14.77e9),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494.0e6),
+        ("Qwen/Qwen2.5-1.5B", 1.5437e9),
+        ("Qwen/Qwen2.5-3B-Instruct", 3.0859e9),
+        ("Qwen/Qwen2.5-7B", 7.6156e9),
     ],
 )
 def test_known_models_have_as_many_parameters_as_their_cards_say(name: str, parameters: float) -> None:

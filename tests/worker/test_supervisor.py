@@ -374,7 +374,7 @@ def test_folder_that_somebody_else_holds_gives_the_run_back_and_costs_it_nothing
     from worker.folder import RunFolder
 
     supervisor._settings = replace(worker_settings, folder_wait_s=0.2)
-    monkeypatch.setattr("server.life.REST_S", 0.0)
+    monkeypatch.setattr("server.rests.REST_S", 0.0)
     held = RunFolder(folder, Claimed(folder.name, 1, 0, {}), 0)
     for attempt in range(1, 6):  # more often than it may be restarted
         supervisor.run(folder.name)

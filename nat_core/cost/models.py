@@ -7,7 +7,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from nat_core.cost import ModelShape
+from nat_core.cost.shape import ModelShape
 from nat_core.errors import ModelError
 from nat_core.preflight import DEMO_MODEL
 
@@ -22,6 +22,10 @@ def _qwen3(hidden: int, intermediate: int, layers: int, heads: int, tied: bool) 
     return ModelShape(hidden, intermediate, layers, heads * 128, 8 * 128, 151_936, tied, normed_heads=True)
 
 
+def _qwen25(hidden: int, intermediate: int, layers: int, keys: int, vocabulary: int, tied: bool) -> ModelShape:
+    return ModelShape(hidden, intermediate, layers, hidden, keys, vocabulary, tied)
+
+
 _SMOLLM2 = {
     "SmolLM2-135M": _llama(576, 1536, 30, 9, 3),
     "SmolLM2-360M": _llama(960, 2560, 32, 15, 5),
@@ -34,9 +38,16 @@ _QWEN3 = {
     "Qwen3-8B": _qwen3(4096, 12_288, 36, 32, tied=False),
     "Qwen3-14B": _qwen3(5120, 17_408, 40, 40, tied=False),
 }
+_QWEN25 = {
+    "Qwen2.5-0.5B": _qwen25(896, 4864, 24, 128, 151_936, tied=True),
+    "Qwen2.5-1.5B": _qwen25(1536, 8960, 28, 256, 151_936, tied=True),
+    "Qwen2.5-3B": _qwen25(2048, 11_008, 36, 256, 151_936, tied=True),
+    "Qwen2.5-7B": _qwen25(3584, 18_944, 28, 512, 152_064, tied=False),
+}
 KNOWN = {
     **{f"HuggingFaceTB/{name}{kind}": shape for name, shape in _SMOLLM2.items() for kind in ("", "-Instruct")},
     **{f"Qwen/{name}{kind}": shape for name, shape in _QWEN3.items() for kind in ("", "-Base")},
+    **{f"Qwen/{name}{kind}": shape for name, shape in _QWEN25.items() for kind in ("", "-Instruct")},
 }
 """Models that people plan with before anything was downloaded, from the configs that their authors published."""
 
