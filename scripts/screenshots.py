@@ -76,16 +76,16 @@ def shown_names(lab: NatLab) -> list[tuple[str, str]]:
     return sorted(names.items(), key=lambda pair: -len(pair[0]))
 
 
-def take(page: Page, shot: Shot, url: str, theme: str, names: list[tuple[str, str]]) -> None:
+def take(page: Page, shot: Shot, url: str, picture: Path, names: list[tuple[str, str]]) -> None:
     page.set_viewport_size({"width": WIDTH, "height": shot.height})
     page.goto(url, wait_until="load")
     page.wait_for_function(DRAWN)
     page.evaluate("document.fonts.ready")
     page.evaluate(RENAME, names)
-    page.screenshot(path=IMAGES / f"{shot.name}-{theme}.png")
+    page.screenshot(path=picture)
 
 
-def take_all(browser: Browser, lab: NatLab, experiment: ExperimentRecord) -> None:
+def take_all(browser: Browser, lab: NatLab, experiment: ExperimentRecord, folder: Path) -> None:
     spec = experiment.spec
     run = next(run for run in experiment.runs if run.cell != spec.baseline and not spec.budgets[run.cell].biased)
     names = shown_names(lab)
@@ -95,7 +95,8 @@ def take_all(browser: Browser, lab: NatLab, experiment: ExperimentRecord) -> Non
         if token := default_token():
             page.goto(f"{lab.url}/?token={token}")
         for shot in SHOTS:
-            take(page, shot, lab.url + shot.path.format(experiment=experiment.id, run=run.id), theme, names)
+            address = lab.url + shot.path.format(experiment=experiment.id, run=run.id)
+            take(page, shot, address, folder / f"{shot.name}-{theme}.png", names)
         context.close()
 
 
@@ -111,15 +112,17 @@ def chromium() -> Iterator[Browser]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiment", help="the experiment to show; the newest finished one unless given")
+    parser.add_argument("--output", type=Path, default=IMAGES, help="the folder they go to; docs/images unless given")
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     with (
         stop_signals() as hurried,
         Stack(Settings.from_environment(), print, hurried) as stack,
         NatLab(stack.settings.url) as lab,
         chromium() as browser,
     ):
-        take_all(browser, lab, finished_experiment(lab, options.experiment))
-    print(f"{2 * len(SHOTS)} pictures are in {IMAGES}")
+        take_all(browser, lab, finished_experiment(lab, options.experiment), options.output)
+    print(f"{2 * len(SHOTS)} pictures are in {options.output}")
     return 0
 
 

@@ -23,6 +23,16 @@ from server.tables import OutcomeRow, RunRow
 
 _MOST_KEPT = 10_000
 
+OF_OUTCOMES: tuple[Any, ...] = (
+    RunRow.id,
+    RunRow.cell,
+    RunRow.seed,
+    RunRow.state,
+    RunRow.step,
+    RunRow.hardware,
+)
+"""What is read of runs for their outcomes; the rest of a row is most of it."""
+
 _SUMS = {
     "tokens_generated": "tokens/generated",
     "tokens_selected": "tokens/selected",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, String, cast, or_
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import defer, load_only
 from sqlmodel import Session, col, delete, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -39,7 +39,7 @@ from server.hub import RESYNC, Hub, Message
 from server.ids import new_id
 from server.kept import Kept
 from server.launches import LaunchKey, demand_new
-from server.outcomes import Outcomes
+from server.outcomes import OF_OUTCOMES, Outcomes
 from server.rests import Rests
 from server.series import Thinning
 from server.settings import Settings
@@ -164,11 +164,15 @@ class Store:
 
     def comparison(self, experiment_id: str) -> Comparison:
         """The experiment's budgets beside its baseline, from the runs that are not archived."""
-        return compare(self.get_experiment(experiment_id).spec, self.outcomes(experiment_id))
+        with self.db.read() as session:
+            spec = ExperimentSpec.model_validate(experiment_row(session, experiment_id).spec)
+        return compare(spec, self.outcomes(experiment_id))
 
     def outcomes(self, experiment_id: str) -> list[RunOutcome]:
+        query = select(RunRow).where(RunRow.experiment_id == experiment_id, col(RunRow.archived).is_(False))
         with self.db.read() as session:
-            return self._outcomes.of(session, [run for run in runs_of(session, experiment_id) if not run.archived])
+            runs = session.exec(query.options(load_only(*OF_OUTCOMES)).order_by(col(RunRow.id))).all()
+            return self._outcomes.of(session, runs)
 
     def outcome(self, run_id: str, upto: int | None = None) -> RunOutcome:
         """What a run came to so far, or by step `upto`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import takewhile
-from statistics import NormalDist, stdev
+from statistics import NormalDist
 
 from nat_core.comparison.records import Estimate
 from nat_core.spec import ExperimentSpec
@@ -86,7 +86,11 @@ def non_inferiority_p(differences: list[float], margin: float) -> float:
 
 
 def _standard_error(values: list[float]) -> float:
-    return stdev(values) / math.sqrt(len(values))
+    if min(values) == max(values):
+        return 0.0  # exactly: a rounded mean would leave a spread that nobody saw
+    mean = math.fsum(values) / len(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    return math.sqrt(squares / (len(values) - 1) / len(values))
 
 
 def _t_quantile(probability: float, degrees: int) -> float:

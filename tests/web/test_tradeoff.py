@@ -146,3 +146,17 @@ def test_labels_are_text_and_figures_are_plotlys() -> None:
         assert "&lt;b&gt;rpc&lt;/b&gt; &amp; co" in texts
         assert chart.figure["layout"]["paper_bgcolor"] == "rgba(0,0,0,0)"
         assert "width" not in chart.figure["layout"] and "height" not in chart.figure["layout"]
+
+
+def test_the_margin_s_note_keeps_off_the_labels() -> None:
+    """Three budgets in one place and intervals that cross the whole plot: only above the band is room on a phone."""
+    wide = {"low": 0.1, "high": 1.0}
+    cells = [
+        cell(0, "full", estimate(0.707, **wide), 0.95),
+        cell(1, "rpc · linear · ½", estimate(0.688, **wide), 0.478),
+        cell(2, "urs · ½", estimate(0.680, **wide), 0.486),
+        cell(3, "truncate · ½", estimate(0.691, **wide), 0.487),
+    ]
+    notes = tradeoff_chart(comparison(*cells), LIGHT, compact=True).figure["layout"]["annotations"]
+    (note,) = (one for one in notes if one["text"].startswith("margin"))
+    assert (note["y"], note["yanchor"], note["xanchor"]) == (0.707, "bottom", "left")

@@ -42,6 +42,7 @@ X_AXES: dict[str, CostAxis] = {
 }
 
 _CROWDED = 6
+_TEXT_WEIGHT = 5
 
 
 def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", compact: bool = False) -> Chart:
@@ -147,27 +148,44 @@ def _margin_band(
     text = f"margin: {margin_points} {'point' if margin_points == '1' else 'points'}"
     if frame.width >= WIDE[0]:
         text += f" below {baseline.cell.label}"
-    width, y = 5.6 * len(text), frame.py(bottom)
-    spots = [  # the text's box, its end that is held, and whether it hangs below the band or stands in it
-        (Box(4, y - 18, 4 + width, y), "left", "bottom"),
-        (Box(frame.width - width - 4, y - 18, frame.width - 4, y), "right", "bottom"),
-        (Box(4, y, 4 + width, y + 18), "left", "top"),
-        (Box(frame.width - width - 4, y, frame.width - 4, y + 18), "right", "top"),
-    ]
-    taken = [label.box for label in labels] + [box for dot in dots for box in frame.point(dot).boxes]
-    _, xanchor, yanchor = spots[first_free([spot[0] for spot in spots], taken)]
+    points = [box for dot in dots for box in frame.point(dot).boxes]
+    # On an interval it is still read, on another text neither is.
+    taken = points + _TEXT_WEIGHT * [label.box for label in labels]
+    spots = _note_spots(5.6 * len(text), frame, frame.py(bottom), frame.py(baseline.y))
+    spot = spots[first_free([spot.box for spot in spots], taken)]
     note = {
         "xref": "paper",
-        "x": 0 if xanchor == "left" else 1,
-        "xanchor": xanchor,
-        "xshift": 4 if xanchor == "left" else -4,
-        "y": bottom,
-        "yanchor": yanchor,
+        "x": {"left": 0, "center": 0.5, "right": 1}[spot.xanchor],
+        "xanchor": spot.xanchor,
+        "xshift": {"left": 4, "center": 0, "right": -4}[spot.xanchor],
+        "y": baseline.y if spot.above else bottom,
+        "yanchor": spot.yanchor,
         "text": text,
         "showarrow": False,
         "font": {"size": 11, "color": palette.ink_3},
     }
     return [shape], [note]
+
+
+@dataclass(frozen=True)
+class _Spot:
+    """Where the margin's note may stand: its box, the ends that are held, and at which edge of the band."""
+
+    box: Box
+    xanchor: str
+    yanchor: str
+    above: bool
+
+
+def _note_spots(width: float, frame: Frame, bottom: float, top: float) -> list[_Spot]:
+    """In the band, then hanging below it, then above it; at the left, the right, the middle."""
+    starts = {"left": 4.0, "right": frame.width - width - 4, "center": (frame.width - width) / 2}
+    edges = [("bottom", bottom - 18, False), ("top", bottom, False), ("bottom", top - 18, True)]
+    return [
+        _Spot(Box(x, y, x + width, y + 18), xanchor, yanchor, above)
+        for yanchor, y, above in edges
+        for xanchor, x in starts.items()
+    ]
 
 
 def _label_annotation(dot: Dot, label: Label, palette: Palette) -> dict[str, Any]:
