@@ -108,6 +108,9 @@ def test_the_client_is_there_in_seconds_and_without_torch(wheel: Path, tmp_path:
         assert finding["remedy"] == f"pip install 'natlab[{extra}]'"
     assert told["torch"]["level"] == "bad" and "No module named 'torch'" in told["torch"]["found"]
     assert told["packages"]["level"] == "ok"
+    # And that helps, though no index has natlab: pip takes the one that is there, and adds what the extra names.
+    remedy = ["install", "--dry-run", "--disable-pip-version-check", "natlab[worker]"]
+    assert re.search(r"Would install .*\bcelery-5", run(python, "-m", "pip", *remedy, cwd=tmp_path))
 
 
 def test_the_installed_wheel_runs_the_demo_to_its_table_far_from_the_repository(wheel: Path, tmp_path: Path) -> None:
