@@ -135,7 +135,7 @@ def _table(found: list[tuple[str, StepPlan]], on_each: str) -> Table:
 
 
 def _remedy(plan: StepPlan) -> str:
-    if "whole copy" in plan.memory_gib:
+    if "copy for sampling" in plan.memory_gib:
         return "Each device holds the whole model while it samples: take a smaller one, or devices with more memory."
     return "Lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing."
 

@@ -67,10 +67,11 @@ class ExperimentProgress:
 
     def __call__(self, experiment: ExperimentRecord) -> None:
         several_seeds = len(experiment.spec.seeds) > 1
-        for run in experiment.runs:
-            name = f"{run.label} · seed {run.seed}" if several_seeds else run.label
+        names = [f"{run.label} · seed {run.seed}" if several_seeds else run.label for run in experiment.runs]
+        width = max(map(len, names), default=0)
+        for run, name in zip(experiment.runs, names, strict=True):
             if self._bars is None:
-                self._line(run, name)
+                self._line(run, f"{name:<{width}}")
             else:
                 self._bar(self._bars, run, name)
 

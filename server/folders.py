@@ -21,7 +21,7 @@ def is_run_id(name: str) -> bool:
 def run_folder(runs: Path, run_id: str) -> Path:
     """The folder of a run. Raises `NotFoundError` for anything that is not a run's identifier."""
     if not is_run_id(run_id):
-        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from GET /api/v1/runs")
+        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from `natlab ls` or GET /api/v1/runs")
     return runs / run_id
 
 

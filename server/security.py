@@ -129,7 +129,8 @@ class Guard:
         role = by_token or credentials.role_of_cookie(self._tokens, headers.get("cookie", ""), headers.get("host", ""))
         if role is None:
             raise UnauthorizedError(
-                "this server needs its token; send it as `Authorization: Bearer`, or open the link that `natlab up` "
+                "this server needs its token; send it as `Authorization: Bearer` (the command line and the client read "
+                "NATLAB_TOKEN, or NATLAB_HOME/token), or open the link that `natlab up` "
                 "printed"
             )
         if not credentials.may(role, scope["method"], scope["path"], by_cookie=by_token is None):

@@ -341,14 +341,16 @@ class Store:
 def experiment_row(session: Session, experiment_id: str) -> ExperimentRow:
     row = session.get(ExperimentRow, experiment_id)
     if row is None:
-        raise NotFoundError(f"{experiment_id[:80]!r} is no experiment; take an id from GET /api/v1/experiments")
+        raise NotFoundError(
+            f"{experiment_id[:80]!r} is no experiment; take an id from `natlab ls` or GET /api/v1/experiments"
+        )
     return row
 
 
 def run_row(session: Session, run_id: str) -> RunRow:
     row = session.get(RunRow, run_id)
     if row is None:
-        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from GET /api/v1/runs")
+        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from `natlab ls` or GET /api/v1/runs")
     return row
 
 

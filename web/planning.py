@@ -105,7 +105,7 @@ def _warnings(base: RunSpec, budgets: Sequence[BudgetPlan], room: Room | None) -
 
 
 def _remedy(base: RunSpec, plan: BudgetPlan, room_gib: float) -> str:
-    parts = ("weights", "gradients", "optimizer", "reference", "gathered", "whole copy")
+    parts = ("weights", "gradients", "optimizer", "reference", "gathered", "copy for sampling")
     held = sum(plan.memory_gib.get(part, 0.0) for part in parts)
     if held > room_gib:
         return f"{significant(held)} of them whatever the batch is, so take a smaller model or a larger worker"

@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except TyperException as error:
-        complain(error.format_message())
+        complain(f"{error.format_message()}{_where_help_is(error)}")
         return 2
     except NatlabError as error:
         complain(error.message)
@@ -100,6 +100,11 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("NATLAB_DEBUG"):
             raise
         return 1
+
+
+def _where_help_is(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return "" if context is None else f" See `{context.command_path} --help`."
 
 
 def _status_of(error: NatlabError) -> int:

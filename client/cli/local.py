@@ -28,7 +28,7 @@ def plan(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what each budget's update step will cost, before it runs."""
+    """Say what each budget's step will cost. Tokens, operations, memory, before anything runs; no server is asked."""
     from client import plan as planning
 
     run, budgets = _run_and_budgets(spec, assignments)
@@ -50,7 +50,7 @@ def train(
     assignments: Assignments = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print how it ended as JSON; progress to stderr.")] = False,
 ) -> None:
-    """Train one run from a file, on this machine and without a server."""
+    """Train one run on this machine. It comes from a file; no server is asked."""
     from client.train import train as train_here
     from nat_core.preflight import check_run
 

@@ -13,7 +13,7 @@ from nat_core.records import RunRecord
 
 
 def stop(what: RunOrExperimentId, as_json: AsJson = False) -> None:
-    """Stop a run for good, or all runs of an experiment: they save checkpoints first."""
+    """Stop a run, or an experiment, for good. Checkpoints are saved first."""
     with connect() as lab:
         if not what.startswith("exp-"):
             _show(lab.stop(what), as_json)

@@ -37,7 +37,7 @@ def send(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send a run's metrics to TensorBoard, Weights & Biases or MLflow; training never waits for it."""
+    """Send metrics to TensorBoard, W&B or MLflow. Training never waits for it."""
     with connect() as lab:
         for run, events, steps in _found(what, lab, follow):
             sink = open_sink(to, directory=directory, project=project)

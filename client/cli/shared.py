@@ -124,7 +124,7 @@ def _recent() -> list[ExperimentRecord]:
         return []
 
 
-SpecFile = Annotated[Path, typer.Argument(help="YAML or JSON file.", show_default=False)]
+SpecFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML or JSON file.", show_default=False)]
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the file, e.g. steps=10.")
 ]

@@ -18,7 +18,10 @@ from nat_core.spec import ExperimentSpec, demo_experiment
 
 
 def up(as_json: AsJson = False) -> None:
-    """Start all of natlab on this machine. Valkey, server and worker serve until Ctrl-C."""
+    """Start all of natlab on this machine. Valkey, server and worker serve until Ctrl-C.
+
+    Its port is NATLAB_PORT (8300 unless set), its data folder NATLAB_HOME (.natlab unless set).
+    """
     from client.up import Settings, Stack
 
     with stop_signals() as hurried, Stack(Settings.from_environment(), _teller(as_json), hurried) as stack:

@@ -63,7 +63,7 @@ def _memory(alone: dict[str, float], spec: RunSpec, shape: ModelShape, ranks: in
     cut = {name: size / ranks for name, size in alone.items() if name in _CUT}
     rest = {name: size for name, size in alone.items() if name not in _CUT}
     update = {**cut, "gathered": _gathered(spec, shape) / _GIB, **rest}
-    sampling = {**cut, "whole copy": 4 * shape.parameters / _GIB}
+    sampling = {**cut, "copy for sampling": 4 * shape.parameters / _GIB}
     return max(update, sampling, key=lambda parts: sum(parts.values()))
 
 

@@ -246,7 +246,8 @@ def test_workers_are_listed_and_a_silent_one_does_not_count(
         (["demo", "--seeds", "0,x"], "--seeds is '0,x'"),
         (["demo", "--seeds", "1,1"], "seeds holds 1 twice"),
         (["demo", "--steps", "0"], "--steps"),
-        (["launch"], "file"),
+        (["launch"], "Missing argument 'FILE'. See `natlab launch --help`."),
+        (["lunch"], "Did you mean 'launch'? See `natlab --help`."),
         (["nonsense"], "nonsense"),
     ],
 )
@@ -270,9 +271,13 @@ def test_an_address_that_is_none_is_bad_input_and_no_server_that_is_away(
     assert "write it as http://gpu-box:8300" in error and len(error.splitlines()) == 1
 
 
-def test_without_arguments_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_the_commands_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert run([]) == 0
     printed = capsys.readouterr().out
+    assert "..." not in printed.partition("Commands:")[2]  # none is cut off where terminals are narrow
     for command in COMMANDS:
         assert f"\n  {command} " in printed
     assert "Exit status: 0 fine, 1 something failed, 2 the input was wrong" in " ".join(printed.split())

@@ -115,7 +115,7 @@ def test_a_model_that_no_device_could_sample_from_is_not_helped_by_smaller_batch
     options = ["--set", "resources.gpus=64", "--memory-gib", "40"]
     assert run(["plan", str(path), *options]) == 0
     printed = capsys.readouterr().out
-    assert "whole copy" in printed and "55.0" in printed and "holds the whole model while it samples" in printed
+    assert "copy for" in printed and "55.0" in printed and "holds the whole model while it samples" in printed
 
 
 def test_memory_is_the_gpus_or_the_machines() -> None:

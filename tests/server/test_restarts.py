@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from nat_core.events import LogEvent, StateEvent
 from server.attempts import NOTHING, kept_to
@@ -128,7 +129,9 @@ def test_run_that_a_leaving_worker_hands_back_loses_no_restart(api: Api, app: Fa
     assert api.run(run_id)["reason"] is None
 
 
-def test_run_whose_folder_is_in_use_rests_and_others_are_taken_meanwhile(api: Api, life: RunLife, clock: Clock) -> None:
+def test_run_whose_folder_is_in_use_rests_and_others_are_taken_meanwhile(
+    api: Api, client: TestClient, life: RunLife, clock: Clock
+) -> None:
     in_use = api.one_run()
     api.call("PUT", "/workers/w-1", json={"hostname": "box"})
 
@@ -142,7 +145,8 @@ def test_run_whose_folder_is_in_use_rests_and_others_are_taken_meanwhile(api: Ap
         assert (run["state"], run["restarts"]) == ("queued", 0)
         clock.now += rest_s - 1
         assert take() is None and life.that_can_start() == []
-        assert api.run(in_use)["waits_for"] == "Its folder was in use; it is tried again in 1 s."
+        told = "Its folder was in use; it is tried again in 1 s."
+        assert api.run(in_use)["waits_for"] == told and told in client.get("/workers").text
         clock.now += 2
         assert life.that_can_start() == [in_use]
         assert api.run(in_use)["waits_for"] == "An idle worker is about to take it."
