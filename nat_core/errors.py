@@ -121,14 +121,19 @@ def spec_error_from_validation(error: ValidationError, what: str) -> SpecError:
     return spec_error_from_entries(error.errors(include_url=False), what)
 
 
-def spec_error_from_entries(entries: Sequence[Any], what: str) -> SpecError:
-    """The same from pydantic's list of errors, as FastAPI hands it over."""
-    faults = [_fault_of(entry) for entry in entries]
+def spec_error_from_entries(entries: Sequence[Any], what: str, skip: int = 0) -> SpecError:
+    """The same from pydantic's list of errors, as FastAPI hands it over. Of a great many only the first are named.
+
+    Args:
+        skip: parts that each error's place has before those of the document.
+    """
+    faults = [_fault_of(entry, entry["loc"][skip:]) for entry in entries[:_MOST_FAULTS]]
     first = faults[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    more = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
     return SpecError(f"{what}: {first.detail}{more}", faults)
 
 
+_MOST_FAULTS = 200
 # pydantic puts the tag of a discriminated union into the path; these are no keys of the document.
 _UNION_TAGS: set[str] = set()
 _NAMED_BY_PEOPLE = "sets"  # a field whose keys may read like a tag
@@ -139,8 +144,8 @@ def register_union_tags(tags: Iterable[str]) -> None:
     _UNION_TAGS.update(tags)
 
 
-def _fault_of(entry: Any) -> Fault:
-    path = _document_path(entry["loc"])
+def _fault_of(entry: Any, location: Sequence[str | int]) -> Fault:
+    path = _document_path(location)
     field = ".".join(str(part) for part in path) or "document"
     kind, value, context = entry["type"], entry.get("input"), entry.get("ctx") or {}
     if kind == "extra_forbidden":

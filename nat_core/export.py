@@ -120,7 +120,7 @@ def _write_model(checkpoint: Path, folder: Path, dtype: torch.dtype) -> None:
     if (trained / "adapter_config.json").is_file():
         model = _merged(checkpoint)
     else:
-        model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32, use_safetensors=True)
     model.generation_config = GenerationConfig.from_pretrained(trained)
     model.to(dtype).save_pretrained(folder)
     written = {file.name for file in folder.iterdir()}
@@ -136,7 +136,9 @@ def _merged(checkpoint: Path) -> Any:
     peft = required("peft", "trainer", "model.lora.r")
     source, arguments = source_of(spec)
     quantization = quantized.loading_arguments(spec, torch.device("cpu"))
-    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **arguments, **quantization)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, use_safetensors=True, **arguments, **quantization
+    )
     if quantization:
         model = model.dequantize(dtype=torch.float32)
     return peft.PeftModel.from_pretrained(model, checkpoint / "model").merge_and_unload()

@@ -230,7 +230,12 @@ def _read(spec: ModelSpec, device: torch.device) -> tuple[PreTrainedModel, PreTr
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, attn_implementation=spec.attn_implementation, **arguments, **quantization
+            source,
+            dtype=torch.float32,
+            attn_implementation=spec.attn_implementation,
+            use_safetensors=True,  # never what is pickled
+            **arguments,
+            **quantization,
         )
     except (torch.OutOfMemoryError, MemoryError):
         raise

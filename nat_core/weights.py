@@ -83,7 +83,7 @@ def _as_in_memory(model: PreTrainedModel, folder: Path, wrong: str) -> tuple[dic
     """
     kind: Any = type(model)
     try:
-        loaded, report = kind.from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+        loaded, report = kind.from_pretrained(folder, dtype=model.dtype, output_loading_info=True, use_safetensors=True)
     except Exception:  # another model's files: what is raised depends on where they differ
         return {}, wrong
     return _all(loaded), wrong if any(report.values()) else None

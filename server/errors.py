@@ -234,8 +234,7 @@ def _problem_of_validation(entries: Sequence[Any]) -> Problem:
             BadJsonError(f"the request body is no JSON ({reason} at character {first['loc'][-1]}); fix it")
         )
     place = first["loc"][0]
-    inner = [{**entry, "loc": entry["loc"][1:]} for entry in entries]
-    error = spec_error_from_entries(inner, "request body" if place == "body" else f"{place} parameters")
+    error = spec_error_from_entries(entries, "request body" if place == "body" else f"{place} parameters", skip=1)
     problem = problem_of(error)
     return problem if place == "body" else problem.model_copy(update={"code": BadQueryError.code})
 

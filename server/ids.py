@@ -14,6 +14,18 @@ _lock = threading.Lock()
 _last = 0
 
 
+def go_on_after(identifier: str) -> None:
+    """Let every fresh identifier be above this one, though the clock may have been set back since it was made."""
+    global _last
+    value = 0
+    for char in identifier.partition("-")[2]:
+        if char not in _ALPHABET:
+            return  # none of ours
+        value = value << 5 | _ALPHABET.index(char)
+    with _lock:
+        _last = max(_last, value)
+
+
 def new_id(prefix: str) -> str:
     """A fresh identifier, above every earlier one of this process."""
     global _last

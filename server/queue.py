@@ -54,9 +54,19 @@ def next_for(session: Session, worker: WorkerRow, free_gpus: int, resting: Conta
     return next((run.id for run in waiting if fits(run.resources, worker, free_gpus)), None)
 
 
-def alive_since() -> datetime:
-    """A worker that was heard of after this moment is there."""
-    return utc_now() - timedelta(seconds=ALIVE_S)
+def alive_between() -> tuple[datetime, datetime]:
+    """A worker that was last heard of between these moments is there.
+
+    A later moment than now is one from before the clock was set back: a living worker tells of itself again soon.
+    """
+    now, within = utc_now(), timedelta(seconds=ALIVE_S)
+    return now - within, now + within
+
+
+def is_alive(worker: WorkerRow) -> bool:
+    """Whether a worker was heard of lately."""
+    since, until = alive_between()
+    return since <= worker.seen_at <= until
 
 
 def that_can_start(session: Session, resting: Container[str] = ()) -> list[str]:
@@ -68,8 +78,7 @@ def that_can_start(session: Session, resting: Container[str] = ()) -> list[str]:
         if (worker := workers.get(worker_id or "")) is not None:
             at_work.add(worker.id)
             used[_machine(worker)] += gpus_needed(resources, worker)
-    since = alive_since()
-    idle = [worker for worker in workers.values() if worker.id not in at_work and worker.seen_at >= since]
+    idle = [worker for worker in workers.values() if worker.id not in at_work and is_alive(worker)]
     free = {worker.id: num_gpus(worker) - used[_machine(worker)] for worker in idle}
     if not idle:
         return []

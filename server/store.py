@@ -36,7 +36,7 @@ from server import attempts, event_log, folders, outcomes, queue, series, speed,
 from server.db import Database
 from server.errors import NotFinishedError, NotFoundError, QueueFullError, WorkerTakenError
 from server.hub import RESYNC, Hub, Message
-from server.ids import new_id
+from server.ids import go_on_after, new_id
 from server.kept import Kept
 from server.launches import LaunchKey, demand_new
 from server.outcomes import OF_OUTCOMES, Outcomes
@@ -72,6 +72,9 @@ class Store:
         self.rests = Rests()
         self._outcomes = Outcomes()
         self.kept: Kept[Comparison] = Kept()
+        with self.db.read() as session:
+            for column in (col(ExperimentRow.id), col(RunRow.id)):
+                go_on_after(session.exec(select(func.max(column))).one() or "")
 
     def close(self) -> None:
         self.db.close()
@@ -284,7 +287,7 @@ class Store:
         """
         with self.db.write() as session:
             row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname, home=home)
-            if row.home not in ("", home) and row.seen_at >= queue.alive_since():
+            if row.home not in ("", home) and queue.is_alive(row):
                 raise WorkerTakenError(
                     f"{worker_id[:80]!r} is the name of a worker with another NATLAB_HOME, which was heard of within "
                     f"{queue.ALIVE_S:g} s; register by another name"

@@ -82,7 +82,8 @@ def eta_s(row: RunRow | Row[Any], now: datetime) -> float | None:
     done = row.step - row.resumed_step
     if row.state not in ACTIVE or row.claimed_at is None or done < 1:
         return None
-    return (now - row.claimed_at).total_seconds() / done * max(0, row.steps - row.step)
+    so_far = max(0.0, (now - row.claimed_at).total_seconds())  # the clock may have been set back since
+    return so_far / done * max(0, row.steps - row.step)
 
 
 def _run_fields(row: RunRow, places: Mapping[str, int]) -> dict[str, Any]:

@@ -19,9 +19,8 @@ _BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
 def workers_there(session: Session) -> Sequence[WorkerRow]:
     """The workers that were heard of lately, or have a run that speaks for them."""
     at_work = select(RunRow.worker_id).where(col(RunRow.state).in_(ACTIVE))
-    return session.exec(
-        select(WorkerRow).where(or_(col(WorkerRow.seen_at) >= queue.alive_since(), col(WorkerRow.id).in_(at_work)))
-    ).all()
+    lately = col(WorkerRow.seen_at).between(*queue.alive_between())
+    return session.exec(select(WorkerRow).where(or_(lately, col(WorkerRow.id).in_(at_work)))).all()
 
 
 def waiting_runs(

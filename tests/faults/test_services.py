@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.stack import Stack, assert_as_if_nothing_had_happened
-from tests.server.support import wait_until
+from tests.server.support import experiment, wait_until
 
 pytestmark = pytest.mark.slow
 
-DARK_S = 10.0
+DARK_S, LOCKED_S = 60.0, 10.0
 
 
 def assert_undisturbed_by_it(stack: Stack, run_id: str, undisturbed: Path) -> None:
@@ -58,7 +58,7 @@ def test_redis_forgets_everything_while_one_run_trains_and_another_waits(stack: 
 
 
 @pytest.mark.parametrize("lease_s", [8.0])
-def test_redis_answers_nobody_for_longer_than_the_lease(stack: Stack, undisturbed: Path) -> None:
+def test_redis_answers_nobody_for_a_minute(stack: Stack, undisturbed: Path) -> None:
     run_id = stack.launch()
     stack.start_worker(FAULT="rollout:3:stop")
     stack.wait_for_fault()
@@ -66,7 +66,10 @@ def test_redis_answers_nobody_for_longer_than_the_lease(stack: Stack, undisturbe
     dark_since = time.monotonic()
     stack.go_on()
     stack.wait_for_the_end_of_training(run_id)
+    refused = stack.http.post("/api/v1/experiments", json=experiment())
+    assert (refused.status_code, refused.json()["code"]) == (503, "broker_unavailable")
     wait_until(lambda: time.monotonic() - dark_since > DARK_S, DARK_S + 1)
+    assert stack.api.run(run_id)["state"] == "running"  # the worker keeps its lease, and what is to be stored
     stack.signal("valkey", signal.SIGCONT)
     assert_undisturbed_by_it(stack, run_id, undisturbed)
 
@@ -81,7 +84,7 @@ def test_database_is_locked_for_longer_than_the_lease(stack: Stack, undisturbed:
     locked_since = time.monotonic()
     stack.go_on()
     stack.wait_for_the_end_of_training(run_id)
-    wait_until(lambda: time.monotonic() - locked_since > DARK_S, DARK_S + 1)
+    wait_until(lambda: time.monotonic() - locked_since > LOCKED_S, LOCKED_S + 1)
     assert stack.api.run(run_id)["state"] == "running"  # reading goes on
     other.rollback()
     other.close()

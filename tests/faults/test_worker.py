@@ -7,9 +7,12 @@ import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from celery import Celery
 
+from server.broker import celery_url
 from tests.e2e.support import processes_of
 from tests.faults.stack import HANG_S, Stack, assert_as_if_nothing_had_happened
 from tests.server.support import wait_until
@@ -99,6 +102,57 @@ def test_clock_of_a_worker_is_an_hour_off(stack: Stack, undisturbed: Path, skew_
     assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
     events = stack.api.call("GET", f"/runs/{run_id}/events")
     assert all(abs(event["time"] - skew_s - time.time()) < 600 for event in events)
+
+
+@pytest.mark.parametrize("lease_s", [6.0])
+def test_clock_of_the_server_is_set_while_a_run_trains(stack: Stack, undisturbed: Path, lease_s: float) -> None:
+    run_id = stack.launch()
+    stack.start_worker(name="worker-1", FAULT="backward:5:hold")
+    stack.wait_for_fault()
+    stack.signal("worker-1", signal.SIGSTOP)  # for a third of its lease nothing but the time of day moves
+    stack.set_clock_of_the_server(3600)
+    silent_since = time.monotonic()
+    wait_until(lambda: time.monotonic() - silent_since > lease_s / 3)
+    stack.signal("worker-1", signal.SIGCONT)
+    wait_until(lambda: abs(beaten_at(stack, run_id) - 3600 - time.time()) < 600)
+    stack.signal("worker-1", signal.SIGKILL)
+    stack.set_clock_of_the_server(-3600)  # by the time of day its last beat is two hours ahead
+    stack.start_worker(name="worker-2")
+    run = stack.wait_for(run_id, "succeeded")
+    assert (run["attempt"], run["restarts"], run["resumed_step"]) == (2, 1, 4)
+    assert run["attempts"][0]["reason"] == "worker_lost"
+    assert_as_if_nothing_had_happened(stack, run_id, undisturbed)
+
+
+def beaten_at(stack: Stack, run_id: str) -> float:
+    """The time of the last heartbeat of a run that is still in its first attempt."""
+    run = stack.api.run(run_id)
+    assert (run["state"], run["attempt"]) == ("running", 1) and run["eta_s"] >= 0
+    return datetime.fromisoformat(run["heartbeat_at"]).timestamp()
+
+
+class Pickled:
+    """Whoever unpickles it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_message_that_is_pickled_is_thrown_away(stack: Stack) -> None:
+    stack.start_worker()
+    stack.spare()
+    with Celery("anybody", broker=celery_url(stack.env["NATLAB_REDIS_URL"])) as anybody:
+        anybody.send_task("natlab.train", args=[Pickled(stack.home / "made")], serializer="pickle", queue="natlab")
+    wait_until(lambda: "ContentDisallowed" in stack.log("worker"), 30)
+    run_id = stack.launch()
+    stack.wait_for(run_id, "running")  # the worker goes on, and nothing was made
+    assert not (stack.home / "made").exists()
+    stack.act(run_id, "kill")
+    stack.wait_for(run_id, "failed")
+    wait_until(lambda: stack.trainers() == [])
 
 
 def test_worker_told_to_go_hands_the_run_over(stack: Stack, undisturbed: Path) -> None:

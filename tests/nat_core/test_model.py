@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from nat_core.data import Example
@@ -69,6 +70,15 @@ def test_a_folder_that_is_no_model_says_why(tmp_path: Path) -> None:
 def test_damaged_files_are_a_model_error(tmp_path: Path, name: str, content: bytes) -> None:
     save_tiny_model(tmp_path)
     (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_policy(ModelSpec(path=str(tmp_path)), CPU)
+
+
+def test_weights_that_are_pickled_are_not_read(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
+    weights.unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_policy(ModelSpec(path=str(tmp_path)), CPU)
 

@@ -155,9 +155,12 @@ def test_queued_run_tells_why_it_waits(api: Api) -> None:
     assert waits_for(api, run_id) is None
 
 
-def test_worker_that_fell_silent_is_none_to_wait_for(api: Api, app: FastAPI) -> None:
+@pytest.mark.parametrize("minutes", [-5, 60])
+def test_worker_that_fell_silent_is_none_to_wait_for(api: Api, app: FastAPI, minutes: int) -> None:
     run_id = launch(api)
     register(api, "w-1")
-    with app.state.store.db.write() as session:
-        session.get(WorkerRow, "w-1").seen_at = utc_now() - timedelta(minutes=5)
-    assert waits_for(api, run_id) == "No worker is there."
+    with app.state.store.db.write() as session:  # or it was heard of before the clock was set back
+        session.get(WorkerRow, "w-1").seen_at = utc_now() + timedelta(minutes=minutes)
+    assert waits_for(api, run_id) == "No worker is there." and app.state.life.that_can_start() == []
+    register(api, "w-1")
+    assert waits_for(api, run_id) == "An idle worker is about to take it."

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,3 +279,20 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
     made = [new_id("run") for _ in range(2000)]
     assert made == sorted(made) and len(set(made)) == 2000
     assert all(len(name) == 14 and name.startswith("run-") for name in made)
+
+
+def test_ids_go_on_upwards_in_a_server_that_is_started_after_the_clock_was_set_back(
+    api: Api, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from server import ids
+    from server.hub import Hub
+    from server.store import Store
+
+    before = api.one_run()
+    now = ids.time.time()
+    monkeypatch.setattr(ids, "_last", 0)
+    monkeypatch.setattr(ids, "time", SimpleNamespace(time=lambda: now - 3600))
+    assert ids.new_id("run") < before  # as it would be
+    monkeypatch.setattr(ids, "_last", 0)
+    Store(app.state.settings, Hub()).close()
+    assert ids.new_id("run") > before

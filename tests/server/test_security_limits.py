@@ -70,6 +70,12 @@ def test_depth_is_counted_outside_of_text_only() -> None:
         limits.check_depth(b'["\\"]",' + b"[" * MAX_DEPTH)
 
 
+def test_of_a_great_many_faults_only_the_first_are_named(client: TestClient) -> None:
+    answer = client.post("/api/v1/experiments/plan", json={str(number): number for number in range(20_000)})
+    assert answer.status_code == 422 and len(answer.content) < 50_000
+    assert len(answer.json()["errors"]) == 200 and "more)" in answer.json()["detail"]
+
+
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_WITHIN_S", 0.02)
 
