@@ -49,6 +49,7 @@ def main() -> int:
 def _build(line: str) -> Verifier:
     spec = TypeAdapter[Any](SingleReward).validate_json(line)
     if spec.type == "math_verify":
+        sys.set_int_max_str_digits(0)  # a completion may be digits alone; the time limit is what bounds that
         with contextlib.suppress(ValueError, OSError):  # a lower limit holds already
             resource.setrlimit(resource.RLIMIT_AS, (_MATHS_MEMORY, _MATHS_MEMORY))
     return VERIFIERS[spec.type].build(spec)

@@ -152,6 +152,13 @@ def test_mathematics_that_never_ends_is_cut_short(scorers: list[Scorer], warning
     assert scored(scorers, spec, [r"\boxed{5}", tower, r"\boxed{\frac{10}{2}}"], warnings)[::2] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("anchored", [True, False])
+def test_a_number_of_any_length_is_a_wrong_answer_and_no_failure(scorers: list[Scorer], anchored: bool) -> None:
+    long = "9" * 20_000  # Python itself refuses to read more than 4,300 digits
+    spec = MathVerify(timeout_s=60, anchored=anchored)
+    assert scored(scorers, spec, [rf"\boxed{{{long}}}", rf"\boxed{{\frac{{{long}}}{{2}}}}", r"\boxed{5}"]) == [0, 0, 1]
+
+
 @pytest.mark.parametrize(
     "spec",
     [FormatReward(pattern=r"^(a+)+$", timeout_s=1), ExactMatch(answer_pattern=r"^((?:a+)+)$", timeout_s=1)],
