@@ -6,7 +6,7 @@ ARGS ?=
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow test-vllm check format guard docs docs-pages demo-model screenshots clean
+.PHONY: help setup setup-dev setup-tests demo up test test-fast test-slow test-vllm check types contracts-and-fast-tests format guard docs docs-pages demo-model screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -33,7 +33,7 @@ test-fast: setup-dev ## run the tests that start no stack, browser or training
 	@$(FAST) $(ARGS)
 
 test-slow: setup-tests ## run the others: whole stack, faults, browser, training
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-vllm: ## run the tests of vLLM rollouts, with a real engine on the CPU, in .venv-vllm
 	@scripts/setup.sh --vllm

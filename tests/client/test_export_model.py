@@ -48,9 +48,13 @@ def test_what_is_asked_for_is_handed_on_and_what_was_done_is_said(
     assert json.loads(capsys.readouterr().out) == DONE
 
 
-def test_what_is_wrong_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_type_that_there_is_not_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export-model", str(tmp_path), str(tmp_path / "out"), "--dtype", "int8"]) == 2
     assert "--dtype is int8" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # in the trainer's process, which loads torch
+def test_what_is_wrong_with_a_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export-model", str(tmp_path), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.strip().endswith("has no checkpoint; give a run's folder, or a checkpoint's")
 

@@ -122,6 +122,7 @@ def test_memory_is_the_gpus_or_the_machines() -> None:
     assert machine_memory_gib() > 0.5
 
 
+@pytest.mark.slow
 def test_a_measured_plan_has_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("budget: {selector: rpc, fraction: 0.25}\nresources: {device: cpu}\n")

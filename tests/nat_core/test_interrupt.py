@@ -9,15 +9,23 @@ import pytest
 
 from nat_core.events import AnyEvent, EvaluationEvent, MetricsEvent, StateEvent
 from nat_core.interrupt import Interrupted
+from nat_core.spec import RunSpec
 from nat_core.trainer import Trainer, TrainResult
+from tests.nat_core.builders import save_tiny_model
 from tests.nat_core.test_trainer import demo_spec, train, weights
 
-SPEC = demo_spec(
-    budget={"selector": "rpc", "law": "optimal"},
-    optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"},
-    evaluation={"num_prompts": 4, "num_samples": 2, "every": 2},
-    resources={"num_threads": 1, "per_device_train_batch_size": 2},
-)
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
+    """Three steps of a tiny model, which earns something by ending soon, and three evaluations."""
+    return demo_spec(
+        model={"path": str(save_tiny_model(tmp_path_factory.mktemp("model")))},
+        reward={"type": "length", "free": 1, "limit": 32},
+        budget={"selector": "rpc", "law": "optimal"},
+        optim={"learning_rate": 1e-4, "lr_scheduler_type": "cosine"},
+        evaluation={"num_prompts": 4, "num_samples": 2, "every": 2},
+        resources={"num_threads": 1, "per_device_train_batch_size": 2},
+    )
 
 
 class StopAt:
@@ -33,10 +41,10 @@ class StopAt:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[AnyEvent], int]:
+def straight(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[AnyEvent], int]:
     """The run without a stop: its folder, its events, and how often it could have been stopped."""
     folder, count = tmp_path_factory.mktemp("straight"), StopAt()
-    _, events = train(SPEC, folder, should_stop=count)
+    _, events = train(spec, folder, should_stop=count)
     return folder, events, count.asked
 
 
@@ -51,16 +59,17 @@ def numbers(events: list[AnyEvent]) -> list[object]:
     return found
 
 
-# In the first evaluation, in rollouts, between micro-batches, in the second and the last evaluation.
-@pytest.mark.parametrize("share", [0.05, 0.25, 0.34, 0.4, 0.46, 0.6, 0.75, 0.81, 0.95])
+# In the first evaluation, in each step's rollout and between its micro-batches, where the second step begins, in the
+# second and the last evaluation.
+@pytest.mark.parametrize("share", [0.05, 0.25, 0.34, 0.348, 0.4, 0.49, 0.6, 0.75, 0.81, 0.95])
 def test_stop_anywhere_and_a_resume_equal_a_straight_run(
-    straight: tuple[Path, list[AnyEvent], int], tmp_path: Path, share: float
+    spec: RunSpec, straight: tuple[Path, list[AnyEvent], int], tmp_path: Path, share: float
 ) -> None:
     folder, expected, passes = straight
     stop = StopAt(int(share * passes))
-    stopped, first = train(SPEC, tmp_path, should_stop=stop)
+    stopped, first = train(spec, tmp_path, should_stop=stop)
     assert stopped.outcome == "stopped" and stop.asked == stop.number  # it stopped right where it was asked to
-    resumed, second = train(SPEC, tmp_path, resume=True)
+    resumed, second = train(spec, tmp_path, resume=True)
     assert resumed == TrainResult("succeeded", 3)
     start = next(event for event in second if isinstance(event, StateEvent)).step
     assert start == stopped.steps
@@ -88,13 +97,15 @@ def test_step_whose_weights_have_moved_is_finished_first(tmp_path: Path) -> None
     assert numbers(second) == numbers(expected)[2:]  # all but the first evaluation and the first step
 
 
-def test_evaluation_that_was_owed_is_not_owed_again(straight: tuple[Path, list[AnyEvent], int], tmp_path: Path) -> None:
+def test_evaluation_that_was_owed_is_not_owed_again(
+    spec: RunSpec, straight: tuple[Path, list[AnyEvent], int], tmp_path: Path
+) -> None:
     stop = StopAt(int(0.6 * straight[2]))
-    assert train(SPEC, tmp_path, should_stop=stop)[0].steps == 2
-    trainer = Trainer(SPEC, tmp_path, resume=True)
+    assert train(spec, tmp_path, should_stop=stop)[0].steps == 2
+    trainer = Trainer(spec, tmp_path, resume=True)
     trainer._step = functools.partial(_interrupted, trainer)  # type: ignore[method-assign]
     assert trainer.train() == TrainResult("stopped", 2)
-    _, third = train(SPEC, tmp_path, resume=True)
+    _, third = train(spec, tmp_path, resume=True)
     assert [event.step for event in third if isinstance(event, EvaluationEvent)] == [3]
 
 

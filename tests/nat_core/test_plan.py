@@ -44,8 +44,9 @@ def test_tokens_and_operations_are_what_selections_take_on_average(budget: dict[
     planned = plan_step(spec, ModelShape.of_config(SHAPES["toy"].to_dict()), LONG.prompt, LONG.lengths)
     assert planned.tokens_generated == sum(LONG.lengths)
     contender, generator = natlab(policy, batch, spec.budget, spec.resources), torch.Generator().manual_seed(0)
-    done = [contender(generator) for _ in range(2 if spec.budget.selector == "full" else 40)]
-    tolerance = 0.12 if spec.budget.selector == "completions" else 0.05  # whole completions vary more
+    # Whole completions vary more than tokens, of which each step has thousands.
+    draws, tolerance = {"full": (2, 0.05), "completions": (40, 0.12)}.get(spec.budget.selector, (12, 0.05))
+    done = [contender(generator) for _ in range(draws)]
     assert planned.tokens_selected == pytest.approx(fmean(work.kept for work in done), rel=tolerance)
     assert planned.flops == pytest.approx(fmean(work.flops for work in done), rel=tolerance)
     assert planned.largest_microbatch == pytest.approx(fmean(work.largest for work in done), rel=0.25)

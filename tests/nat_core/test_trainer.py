@@ -41,7 +41,7 @@ def demo_spec(**changes: object) -> RunSpec:
         **{
             "data": {"type": "demo_arithmetic", "min_operations": 1, "max_operations": 3},
             "rollout": {"num_prompts": 4, "num_generations": 6, "max_completion_length": 32},
-            "evaluation": {"num_prompts": 4, "num_samples": 2, "every": 0},
+            "evaluation": {"num_prompts": 4, "num_samples": 2, "every": 0, "greedy": False},
             "optim": {"learning_rate": 1e-4},
             "resources": {"num_threads": 1},
             "steps": 3,
@@ -61,7 +61,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_reports_every_step_and_ends_well(tmp_path: Path) -> None:
-    result, events = train(demo_spec(), tmp_path)
+    result, events = train(demo_spec(evaluation={"num_prompts": 4, "num_samples": 2, "every": 0}), tmp_path)
     assert result == TrainResult("succeeded", 3)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert [parse_event(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == events
@@ -72,6 +72,7 @@ def test_a_run_reports_every_step_and_ends_well(tmp_path: Path) -> None:
     evaluations = [event for event in events if isinstance(event, EvaluationEvent)]
     assert [event.step for event in evaluations] == [0, 3]
     assert evaluations[0].accuracy == sum(evaluations[0].correct) / 8
+    assert evaluations[0].accuracy_greedy in (0, 1 / 4, 2 / 4, 3 / 4, 1)
     for event in steps:
         tokens = event.values
         assert tokens["tokens/selected"] <= tokens["tokens/live"] <= tokens["tokens/generated"]  # type: ignore[operator]

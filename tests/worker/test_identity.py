@@ -6,6 +6,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.server.conftest import Api
 from tests.server.support import wait_until
 from tests.worker.conftest import Start
@@ -32,6 +34,7 @@ def test_what_runs_leave_is_its_owner_s_alone_wherever_the_home_is(tmp_path: Pat
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow  # real workers and trainers
 def test_two_machines_with_one_hostname_are_two_workers(start: Start, api: Api, tmp_path: Path) -> None:
     for home in ("box-a", "box-b"):
         start(NATLAB_HOME=str(tmp_path / home))
