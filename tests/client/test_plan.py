@@ -133,6 +133,7 @@ def test_a_measured_plan_has_seconds(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(capsys.readouterr().out)["budgets"][0]["seconds"] is None
 
 
+@pytest.mark.slow
 def test_four_bits_are_measured_as_such(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
