@@ -10,16 +10,16 @@ from urllib.parse import urlencode
 
 import typer
 from pydantic import BaseModel, TypeAdapter
-from rich.console import Console
 
 from client.api import NatLab, ServerUnreachable, default_token
+from client.console import HarmlessConsole
 from client.show import ExperimentProgress
 from nat_core.records import ExperimentRecord
 from nat_core.spec import load_document, set_field
 
 # A log or a pipe has no width to fit: tables are as wide as they want there.
-out = Console(width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True)
+out = HarmlessConsole(width=None if sys.stdout.isatty() else 160)
+err = HarmlessConsole(stderr=True)
 
 RETRIES = 2  # somebody waits at the terminal: better a sentence soon
 
