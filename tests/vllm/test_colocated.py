@@ -6,6 +6,7 @@ It starts from another run's export, so that nothing it ever says by itself is w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import psutil
 import pytest
 import torch
 
+from nat_core.data import open_source
 from nat_core.errors import RolloutError
+from nat_core.evaluate import Evaluator
 from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
+from nat_core.reward import Scorer
 from nat_core.rollout import vllm
+from nat_core.rollout.hf import HfEngine
 from nat_core.rollout.vllm import ColocatedEngine
 from tests.vllm.builders import (
     LENGTH,
@@ -218,6 +223,24 @@ def test_an_engine_with_other_weights_is_found_out(engine: ColocatedEngine, poli
     shake(policy, 0.2)
     with pytest.raises(RolloutError, match="differ from the trainer's"):
         sampled(engine, prompts)
+
+
+def test_an_evaluation_by_vllm_says_what_the_trainers_own_model_says(engine: ColocatedEngine, policy: Policy) -> None:
+    spec = vllm_spec(
+        data={"type": "demo_arithmetic", "min_operations": 4, "max_operations": 8},
+        rollout={"max_completion_length": 96},
+        evaluation={"num_prompts": 16, "num_samples": 4},
+    )
+    shake(policy, 0.013)  # so that it is often wrong, and not always
+    engine.rest()
+    with closing(Evaluator(spec, open_source(spec.data, 16), Scorer(spec.reward), lambda message: None)) as evaluator:
+        own, _ = evaluator.evaluate(policy, engine, 3)
+        expected, _ = evaluator.evaluate(policy, HfEngine(policy, 64), 3)
+    assert own.accuracy_greedy == expected.accuracy_greedy and 0 < expected.accuracy_greedy < 1
+    assert abs(own.accuracy - expected.accuracy) < 0.3  # other random numbers, the same distribution
+    assert own.accuracy_low < own.accuracy < own.accuracy_high  # type: ignore[operator]
+    assert own.pass_at.keys() == {1, 2, 4} and own.pass_at[1] == pytest.approx(own.accuracy)
+    assert own.majority_at_k is not None
 
 
 def test_the_engine_runs_in_the_trainers_process(engine: ColocatedEngine) -> None:
