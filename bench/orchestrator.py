@@ -88,7 +88,7 @@ def launch(quick: bool) -> Iterator[Result]:
 def streaming(quick: bool) -> Iterator[Result]:
     cores = os.cpu_count() or 1
     for threads, where in ((max(1, cores - 1), "that leaves a core free"), (cores, "on all cores")):
-        found = training.streaming(pairs=1 if quick else 6, steps=3 if quick else 25, threads=threads)
+        found = training.streaming(pairs=1 if quick else 4, steps=3 if quick else 21, threads=threads)
         yield Result(f"streaming, added to a step {where}, median", 100 * found["added"], "%", 1, details=found)
     yield Result("streaming, processor time, of the machine's", 100 * found["processor_share"], "%", 1)
     yield Result("a stack at rest, of the machine's processor time", 100 * found["at_rest"], "%", None)
