@@ -198,7 +198,7 @@ def test_a_file_with_rewards_and_sets_fills_the_form_and_is_cloned_whole(site: S
         "type": "sum",
         "parts": [
             {"weight": 1.0, "reward": {"type": "math_verify", "anchored": False, "timeout_s": 10.0}},
-            {"weight": 0.1, "reward": {"type": "format", "pattern": "####"}},
+            {"weight": 0.1, "reward": {"type": "format", "pattern": "####", "timeout_s": 10.0}},
         ],
     }
     assert (sets["shorter"].data.type, sets["shorter"].reward, sets["shorter"].num_prompts) == (
