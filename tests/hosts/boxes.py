@@ -25,10 +25,11 @@ PASSWORD = "0123456789abcdef0123456789abcdef"
 class Boxes(Stack):
     """The stack of the fault tests on separate hosts; Redis speaks TCP and wants a password, as in compose."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root, self.home, self.logs, self.mark = folder, folder / "home", folder / "logs", folder / "mark"
+    def __init__(self, folder: Path, lan: Lan) -> None:
+        self.root, self.home, self.logs = folder, folder / "home", folder / "logs"
+        self.mark, self.clock = folder / "mark", folder / "clock"
         self.logs.mkdir()
-        self.lan = Lan()
+        self.lan = lan
         self.parts = {}
         self._redis_port, port = free_port(), free_port()
         self.url = f"http://{self.lan.address}:{port}"
@@ -106,7 +107,6 @@ class Boxes(Stack):
             for child in _below(self.parts[name].pid):
                 child.send_signal(signal.SIGKILL)
         super().close()
-        self.lan.close()
 
 
 def _told(process: psutil.Process) -> str:

@@ -9,14 +9,22 @@ import pytest
 
 from tests.faults.conftest import undisturbed
 from tests.hosts.boxes import Boxes
+from tests.hosts.lan import Lan
 from tests.server.support import wait_until
 
 __all__ = ["boxes", "undisturbed"]
 
 
 @pytest.fixture
-def boxes(tmp_path: Path) -> Iterator[Boxes]:
-    boxes = Boxes(tmp_path)
+def lan() -> Iterator[Lan]:
+    lan = Lan()
+    yield lan
+    lan.close()
+
+
+@pytest.fixture
+def boxes(tmp_path: Path, lan: Lan) -> Iterator[Boxes]:
+    boxes = Boxes(tmp_path, lan)
     try:
         yield boxes
     finally:

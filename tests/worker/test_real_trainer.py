@@ -15,6 +15,7 @@ import pytest
 from server.settings import Settings
 from tests.server.conftest import Api
 from tests.server.support import wait_until
+from tests.worker.test_spare import children_of
 from tests.worker.test_supervisor import assert_gone
 
 pytestmark = pytest.mark.slow
@@ -40,11 +41,6 @@ def worker(settings: Settings, redis_url: str, server_url: str) -> Iterator[subp
     yield process
     process.kill()
     process.wait()
-
-
-def trainer_of(worker: subprocess.Popen[bytes]) -> psutil.Process:
-    found: psutil.Process = wait_until(lambda: next(iter(psutil.Process(worker.pid).children()), None), 30)
-    return found
 
 
 def test_runs_train_and_are_compared(api: Api, worker: subprocess.Popen[bytes], settings: Settings) -> None:
@@ -78,10 +74,10 @@ def test_stop_reaches_the_trainer_within_five_seconds(api: Api, worker: subproce
 
 def test_trainer_does_not_outlive_a_worker_that_is_killed(api: Api, worker: subprocess.Popen[bytes]) -> None:
     record = api.launch(base={**TINY, "steps": 10_000}, budgets=[{"selector": "full"}])
-    trainer = trainer_of(worker)
     run_id = record["runs"][0]["id"]
     wait_until(lambda: api.run(run_id)["step"] >= 1, 60)
-    assert any(run_id in argument for argument in trainer.cmdline())
+    (trainer,) = children_of(worker, "nat_core")
+    assert any(run_id in argument for argument in psutil.Process(trainer).cmdline())
     worker.send_signal(signal.SIGKILL)
     worker.wait(15)
-    assert_gone(trainer.pid)
+    assert_gone(trainer)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -53,7 +54,7 @@ def pid_of(spares: Spares) -> int:
     return spares._spare.process.pid
 
 
-def children_of(worker: subprocess.Popen[str], module: str) -> list[int]:
+def children_of(worker: subprocess.Popen[Any], module: str) -> list[int]:
     """The trainers among them, or those that wait to be one."""
     found = []
     for child in psutil.Process(worker.pid).children():
