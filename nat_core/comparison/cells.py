@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nat_core.comparison.records import CellComparison, Estimate, RunOutcome, Verdict
-from nat_core.comparison.statistics import mean_interval, wilson_interval
+from nat_core.comparison.statistics import mean_interval, shows_spread, wilson_interval
 from nat_core.comparison.wording import verdict_text
 from nat_core.records import RunState
 from nat_core.spec import ExperimentSpec
@@ -100,7 +100,8 @@ def _verdict(cell: int, is_baseline: bool, differences: list[float], margin: flo
     if cell in passing:
         return Verdict.NON_INFERIOR
     high = mean_interval(differences).high
-    return Verdict.INFERIOR if high is not None and high < -margin else Verdict.INCONCLUSIVE
+    below = high is not None and high < -margin and shows_spread(differences)
+    return Verdict.INFERIOR if below else Verdict.INCONCLUSIVE
 
 
 def best_cell(cells: list[CellComparison]) -> int | None:

@@ -72,22 +72,27 @@ def seeds_to_settle(differences: list[float], margin: float) -> int | None:
     return None
 
 
+def shows_spread(values: list[float]) -> bool:
+    """Whether they differ by more than rounding. Equal ones give an interval of no width, which is no evidence:
+    accuracies are counts, so the differences of two seeds agree by chance."""
+    return not math.isclose(min(values), max(values), rel_tol=1e-9, abs_tol=1e-12)
+
+
 def non_inferiority_p(differences: list[float], margin: float) -> float:
     """One-sided paired t-test of "mean difference <= -margin".
 
     1 with fewer than two pairs, so that the test of a later budget waits for this one's; 1 also where all differences
     are exactly equal (nothing learnt anywhere, say), because no spread was seen to judge by.
     """
-    error = _standard_error(differences) if len(differences) > 1 else 0.0
-    if error == 0:
+    if len(differences) < 2 or not shows_spread(differences):
         return 1.0
     shift = sum(differences) / len(differences) + margin
-    return 1 - _t_cdf(shift / error, len(differences) - 1)
+    return 1 - _t_cdf(shift / _standard_error(differences), len(differences) - 1)
 
 
 def _standard_error(values: list[float]) -> float:
-    if min(values) == max(values):
-        return 0.0  # exactly: a rounded mean would leave a spread that nobody saw
+    if not shows_spread(values):
+        return 0.0  # a rounded mean would leave a spread that nobody saw
     mean = math.fsum(values) / len(values)
     squares = math.fsum((value - mean) ** 2 for value in values)
     return math.sqrt(squares / (len(values) - 1) / len(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nat_core.comparison.records import CellComparison, Estimate, RunOutcome, Verdict
-from nat_core.comparison.statistics import mean_interval, seeds_to_settle
+from nat_core.comparison.statistics import mean_interval, seeds_to_settle, shows_spread
 from nat_core.records import RunState
 from nat_core.spec import ExperimentSpec
 
@@ -36,6 +36,9 @@ def verdict_text(verdict: Verdict, differences: list[float], margin: float) -> s
         return f"Within {within} of the baseline: {shown}."
     if verdict is Verdict.INFERIOR:
         return f"More than {within} below the baseline: {shown}."
+    if not shows_spread(differences):
+        same = f"{len(differences)} paired seeds differ by the same {_points(differences[0])} points"
+        return f"Undecided at a margin of {within}: {same}, which shows no spread to judge by; run more seeds."
     needed = seeds_to_settle(differences, margin)
     more = f"about {needed} seeds would settle it" if needed else "more seeds would not settle it at this spread"
     return f"Undecided at a margin of {within}: {shown}; {more}."

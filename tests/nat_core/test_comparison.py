@@ -165,6 +165,18 @@ def test_exactly_equal_accuracies_prove_nothing() -> None:
     assert "tokens_selected" not in found.cells[1].savings
 
 
+@pytest.mark.parametrize("answers", [(0.9, 0.7), (359 / 512, 349 / 512)])
+@pytest.mark.parametrize("lost", [0.0, 0.3])
+def test_differences_that_agree_by_chance_claim_nothing(answers: tuple[float, float], lost: float) -> None:
+    """Equal but for rounding: an interval of no width would pass for certainty, in favour or against."""
+    accuracies = dict(enumerate(answers))
+    outcomes = [run(0, seed, accuracy) for seed, accuracy in accuracies.items()]
+    outcomes += [run(1, seed, accuracy - lost) for seed, accuracy in accuracies.items()]
+    cell = compare(spec(2), outcomes).cells[1]
+    assert cell.verdict is Verdict.INCONCLUSIVE
+    assert "2 paired seeds differ by the same" in cell.verdict_text and "run more seeds" in cell.verdict_text
+
+
 def test_tokens_saved_are_counted_not_shares() -> None:
     """Completions that grew longer eat up what a smaller share saves."""
     outcomes = [run(0, 0, 0.8), run(1, 0, 0.8, tokens_generated=2000.0, tokens_selected=1000.0)]
