@@ -17,7 +17,8 @@ from sqlmodel import col, select
 
 from nat_core.records import RunState
 from server import folders
-from server.store import Store, delete_experiment_row
+from server.changes import delete_experiment_row
+from server.store import Store
 from server.tables import ExperimentRow, RunRow, utc_now
 
 log = logging.getLogger(__name__)

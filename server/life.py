@@ -17,9 +17,11 @@ from sqlmodel import Session, col, select
 from nat_core.records import ACTIONS, ACTIVE, TRANSITIONS, Action, ExperimentRecord, RunRecord, RunState
 from nat_core.spec import RunSpec
 from server import event_log, outcomes, queue, views
+from server.changes import Changes
 from server.errors import IllegalTransitionError, StaleAttemptError
 from server.rests import Rests
-from server.store import Changes, Store, experiment_row, run_row, runs_of, worker_row
+from server.rows import experiment_row, run_row, runs_of, worker_row
+from server.store import Store
 from server.tables import AttemptRow, RunRow, WorkerRow, utc_now
 
 Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]

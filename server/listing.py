@@ -14,7 +14,8 @@ from nat_core.comparison import Comparison
 from nat_core.records import Page, RunState
 from server import views
 from server.errors import NotFoundError
-from server.store import Store, matching_experiments, paged
+from server.rows import matching_experiments, paged
+from server.store import Store
 from server.tables import ExperimentRow, RunRow, utc_now
 from web.listing import ListedExperiment, ListedRun
 

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, type_coerce
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from nat_core.records import ACTIVE, RunState
+from server.errors import QueueFullError
 from server.tables import RunRow, WorkerRow, utc_now
 
 ALIVE_S = 60.0
@@ -111,3 +112,13 @@ def _machine(worker: WorkerRow) -> tuple[str, str]:
 def num_gpus(worker: WorkerRow) -> int:
     found = worker.hardware.get("gpus")
     return len(found) if isinstance(found, list) else 0
+
+
+def demand_room(session: Session, more: int, most: int) -> None:
+    """Refuse `more` runs where they and those that wait are over `most`."""
+    queued = session.exec(select(func.count()).where(RunRow.state == RunState.QUEUED)).one()
+    if queued + more > most:
+        raise QueueFullError(
+            f"{queued} runs wait and these are {more} more, but at most {most} may; wait, stop some, "
+            "or set NATLAB_MAX_QUEUED"
+        )

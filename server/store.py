@@ -9,19 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Select, String, cast, or_
-from sqlalchemy.orm import defer, load_only
-from sqlmodel import Session, col, delete, func, select
-from sqlmodel.sql.expression import SelectOfScalar
+from sqlalchemy.orm import load_only
+from sqlmodel import Session, col, func, select
 
 from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.logs import without_controls
 from nat_core.records import (
-    ACTIVE,
     ExperimentRecord,
     MetricSeries,
     Page,
@@ -32,33 +28,23 @@ from nat_core.records import (
     WorkerRecord,
 )
 from nat_core.spec import ExperimentSpec, RunSpec
-from server import attempts, event_log, folders, outcomes, queue, series, speed, views, waiting
+from server import attempts, event_log, folders, queue, series, speed, views, waiting
+from server.changes import Changes, delete_experiment_row, remove_run
 from server.db import Database
-from server.errors import NotFinishedError, NotFoundError, QueueFullError, WorkerTakenError
+from server.errors import WorkerTakenError
 from server.hub import RESYNC, Hub, Message
 from server.ids import go_on_after, new_id
 from server.kept import Kept
 from server.launches import LaunchKey, demand_new
 from server.outcomes import OF_OUTCOMES, Outcomes
 from server.rests import Rests
+from server.rows import bare_runs, experiment_row, matching_experiments, paged, run_row, runs_at_work, runs_of
 from server.series import Thinning
 from server.settings import Settings
-from server.tables import AttemptRow, BucketRow, EventRow, ExperimentRow, RunRow, WorkerRow, utc_now
+from server.tables import ExperimentRow, RunRow, WorkerRow, utc_now
 from server.telemetry import Tally
 
 log = logging.getLogger(__name__)
-Row = TypeVar("Row", bound=Any)
-Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
-
-
-@dataclass
-class Changes:
-    """What one transaction changed: runs to tell about, those with new metrics, and what is gone."""
-
-    run_ids: set[str] = field(default_factory=set)
-    with_metrics: set[str] = field(default_factory=set)
-    removed: bool = False
-    removed_runs: list[str] = field(default_factory=list)
 
 
 class Store:
@@ -98,7 +84,7 @@ class Store:
         planned = spec.expand()
         with self.change() as (session, changes):
             demand_new(session, key)
-            _demand_room(session, len(planned), self.settings.max_queued)
+            queue.demand_room(session, len(planned), self.settings.max_queued)
             row = ExperimentRow(
                 id=new_id("exp"),
                 name=spec.name,
@@ -138,7 +124,7 @@ class Store:
         with self.db.read() as session:
             shown, next_cursor = paged(session.exec(query.limit(limit + 1)).all(), limit)
             wanted = col(RunRow.experiment_id).in_([row.id for row in shown])
-            runs = session.exec(_bare_runs().where(wanted).order_by(col(RunRow.id))).all()
+            runs = session.exec(bare_runs().where(wanted).order_by(col(RunRow.id))).all()
             places = queue.places(session, runs)
             by_experiment: dict[str, list[RunRow]] = {row.id: [] for row in shown}
             for run in runs:
@@ -227,9 +213,7 @@ class Store:
 
     def delete_run(self, run_id: str) -> None:
         with self.change() as (session, changes):
-            run = run_row(session, run_id)
-            _demand_finished(run)
-            _remove_run(session, changes, run)
+            remove_run(session, changes, run_row(session, run_id))
 
     def metric_series(
         self,
@@ -295,13 +279,13 @@ class Store:
             row.instance, row.home = instance, home
             row.hostname, row.hardware, row.labels, row.seen_at = hostname, hardware, list(labels), utc_now()
             session.add(row)
-            return views.worker_record(row, _runs_at_work(session).get(worker_id))
+            return views.worker_record(row, runs_at_work(session).get(worker_id))
 
     def list_workers(self) -> list[WorkerRecord]:
         """The one seen last comes first."""
         with self.db.read() as session:
             rows = session.exec(select(WorkerRow).order_by(col(WorkerRow.seen_at).desc())).all()
-            at_work = _runs_at_work(session)
+            at_work = runs_at_work(session)
             return [views.worker_record(row, at_work.get(row.id)) for row in rows]
 
     # --- shared -----------------------------------------------------------------------------------
@@ -339,89 +323,3 @@ class Store:
         except OSError as error:
             folder = folders.run_folder(self.settings.runs, run_id)
             log.error("%s is deleted, but its folder %s could not be removed (%s); remove it", run_id, folder, error)
-
-
-def experiment_row(session: Session, experiment_id: str) -> ExperimentRow:
-    row = session.get(ExperimentRow, experiment_id)
-    if row is None:
-        raise NotFoundError(
-            f"{experiment_id[:80]!r} is no experiment; take an id from `natlab ls` or GET /api/v1/experiments"
-        )
-    return row
-
-
-def run_row(session: Session, run_id: str) -> RunRow:
-    row = session.get(RunRow, run_id)
-    if row is None:
-        raise NotFoundError(f"{run_id[:80]!r} is no run; take an id from `natlab ls` or GET /api/v1/runs")
-    return row
-
-
-def worker_row(session: Session, worker_id: str) -> WorkerRow:
-    row = session.get(WorkerRow, worker_id)
-    if row is None:
-        raise NotFoundError(f"{worker_id[:80]!r} is no worker; register it with PUT /api/v1/workers/{{id}}")
-    return row
-
-
-def runs_of(session: Session, experiment_id: str) -> Sequence[RunRow]:
-    """In the order of `ExperimentSpec.expand`."""
-    return session.exec(_bare_runs().where(RunRow.experiment_id == experiment_id).order_by(col(RunRow.id))).all()
-
-
-def _bare_runs() -> SelectOfScalar[RunRow]:
-    """Runs without their specs, which records of runs leave out and which are most of what there is to read."""
-    return select(RunRow).options(defer(col(RunRow.spec)))  # type: ignore[arg-type]  # Mapped is what it takes
-
-
-def delete_experiment_row(session: Session, changes: Changes, row: ExperimentRow) -> None:
-    """Remove an experiment with its runs, all of which must have ended."""
-    for run in runs_of(session, row.id):
-        _demand_finished(run)
-        _remove_run(session, changes, run)
-    session.delete(row)
-    changes.removed = True
-
-
-def _demand_room(session: Session, more: int, most: int) -> None:
-    queued = session.exec(select(func.count()).where(RunRow.state == RunState.QUEUED)).one()
-    if queued + more > most:
-        raise QueueFullError(
-            f"{queued} runs wait and these are {more} more, but at most {most} may; wait, stop some, "
-            "or set NATLAB_MAX_QUEUED"
-        )
-
-
-def _demand_finished(run: RunRow) -> None:
-    if not RunState(run.state).is_final:
-        raise NotFinishedError(f"run {run.id} is {run.state}, but only a finished run can be deleted; stop it first")
-
-
-def _remove_run(session: Session, changes: Changes, run: RunRow) -> None:
-    session.exec(delete(EventRow).where(col(EventRow.run_id) == run.id))
-    session.exec(delete(BucketRow).where(col(BucketRow.run_id) == run.id))
-    session.exec(delete(AttemptRow).where(col(AttemptRow.run_id) == run.id))
-    outcomes.forget(session, run.id)
-    session.delete(run)
-    session.flush()
-    changes.removed = True
-    changes.removed_runs.append(run.id)
-
-
-def _runs_at_work(session: Session) -> dict[str, str]:
-    rows = session.exec(select(RunRow).where(col(RunRow.state).in_(ACTIVE)))
-    return {row.worker_id: row.id for row in rows if row.worker_id is not None}
-
-
-def matching_experiments(query: Query, archived: bool, cursor: str | None, words: str = "") -> Query:
-    """Newest first, those after `cursor`; only those with `words` in their name or tags."""
-    query = query.where(col(ExperimentRow.archived) == archived).order_by(col(ExperimentRow.id).desc())
-    if words:
-        said = (col(ExperimentRow.name), cast(col(ExperimentRow.tags), String))
-        query = query.where(or_(*(text.icontains(words, autoescape=True) for text in said)))
-    return query if cursor is None else query.where(col(ExperimentRow.id) < cursor)
-
-
-def paged(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], str | None]:
-    """One row more than a page was read: it tells whether there is another page, and from where."""
-    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None

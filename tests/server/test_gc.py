@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from nat_core.events import LogEvent
 from server.ingest import Batch, store_batches
-from server.store import run_row
+from server.rows import run_row
 from server.tables import utc_now
 from tests.server.conftest import Api
 from tests.server.support import metrics, row_counts

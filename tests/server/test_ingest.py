@@ -160,7 +160,7 @@ def test_ingestor_goes_on_after_redis_lost_everything(
 
 def test_only_new_events_are_told_as_news(app: FastAPI, running: str) -> None:
     from server import event_log
-    from server.store import run_row
+    from server.rows import run_row
 
     events = [metrics(1, 1, reward=0.1), metrics(2, 2, reward=0.2)]
     for expected in (2, 0):

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from server.main import create_app
+from server.rows import run_row
 from server.settings import Settings
-from server.store import run_row
 from tests.server.conftest import Api
 from tests.server.support import experiment, row_counts
 from tests.web.building import finished_experiment, small_spec

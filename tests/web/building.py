@@ -14,7 +14,8 @@ from nat_core.records import ExperimentRecord, RunRecord
 from nat_core.spec import ExperimentSpec, FullBudget, RpcBudget, TruncateBudget, UrsBudget, demo_experiment
 from server.ingest import Batch, store_batches
 from server.life import RunLife
-from server.store import Store, run_row
+from server.rows import run_row
+from server.store import Store
 from server.tables import utc_now
 
 HARDWARE = {"device": "cpu", "cpu": "EPYC 9474F", "cores": 2, "threads": 1, "torch": "2.11.0"}
