@@ -73,7 +73,8 @@ def _tokens(store: Store, run: RunDetail, _experiment: ExperimentRecord, query: 
     ]
     number = _whole(query.get("sample"))
     index = None if number is None else number - 1
-    choice = choose_sample(list(places), list(reversed(found)), _whole(query.get("step")), index)
+    in_part = {row.place for row in rows if 0 < row.num_kept < row.num_tokens}
+    choice = choose_sample(list(places), list(reversed(found)), _whole(query.get("step")), index, in_part)
     shown = None
     if choice is not None:
         (sample,) = history.read_samples(store, [places[choice.place]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,11 +91,16 @@ class SampleChoice:
 
 
 def choose_sample(
-    places: Sequence[Place], hits: Sequence[Place], step: int | None, index: int | None
+    places: Sequence[Place],
+    hits: Sequence[Place],
+    step: int | None,
+    index: int | None,
+    kept_in_part: Container[Place] = (),
 ) -> SampleChoice | None:
-    """The sample asked for, or the nearest there is; without a wish the first of the newest step that was found.
+    """The sample asked for, or the nearest there is; without a wish one of the newest step that was found.
 
-    Neighbours are those among `hits`, oldest first; None when there is no sample.
+    That is the first that was kept in part, which shows what a budget does, else the first. Neighbours are those among
+    `hits`, oldest first; None when there is no sample.
     """
     if not places:
         return None
@@ -103,8 +108,9 @@ def choose_sample(
     steps = sorted({place.step for place in places})
     wished = known[-1].step if step is None else min(steps, key=lambda one: (abs(one - step), one))
     num_in_step = sum(place.step == wished for place in places)
-    if index is None and (first := next((place for place in known if place.step == wished), None)):
-        shown = first
+    of_step = [place for place in known if place.step == wished]
+    if index is None and of_step:
+        shown = min(of_step, key=lambda place: (place not in kept_in_part, place))
     else:
         shown = Place(wished, min(max(index or 0, 0), num_in_step - 1))
     before = [place for place in known if place < shown]

@@ -45,6 +45,14 @@ def test_the_newest_step_is_shown_unless_another_is_asked_for() -> None:
     assert choose_sample([], [], None, None) is None
 
 
+def test_a_sample_kept_in_part_shows_more_than_the_first_of_its_step() -> None:
+    places = [Place(10, 0), Place(20, 0), Place(20, 1), Place(20, 2)]
+    in_part = {Place(10, 0), Place(20, 1), Place(20, 2)}
+    newest, asked = choose_sample(places, places, None, None, in_part), choose_sample(places, places, 20, 0, in_part)
+    assert newest is not None and newest.place == Place(20, 1)
+    assert asked is not None and asked.place == Place(20, 0)
+
+
 def test_neighbours_are_those_of_the_search() -> None:
     hits = [Place(0, 1), Place(10, 1)]
     newest = choose_sample(PLACES, hits, None, None)
