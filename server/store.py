@@ -7,6 +7,7 @@ a deleted run holds on disk goes after it too: a folder cannot be rolled back.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -56,6 +57,7 @@ class Store:
         self._hub = hub
         self.tally = Tally()
         self.rests = Rests()
+        self._telling = threading.Lock()
         self._outcomes = Outcomes()
         self.kept: Kept[Comparison] = Kept()
         with self.db.read() as session:
@@ -305,7 +307,8 @@ class Store:
             self._hub.publish(RESYNC)
         if not changes.run_ids:
             return
-        with self.db.read() as session:
+        # One after the other: who tells later has read later, so that what is told last is what holds.
+        with self._telling, self.db.read() as session:
             rows = session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))).all()
             places = queue.places(session, rows)
             for experiment_id in {row.experiment_id for row in rows}:
