@@ -19,6 +19,7 @@ from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.logs import without_controls
 from nat_core.records import (
+    ALIVE_S,
     ExperimentRecord,
     MetricSeries,
     Page,
@@ -27,6 +28,7 @@ from nat_core.records import (
     RunState,
     Speed,
     WorkerRecord,
+    is_alive,
 )
 from nat_core.spec import ExperimentSpec, RunSpec
 from server import attempts, event_log, folders, queue, series, speed, views, waiting
@@ -55,9 +57,9 @@ class Store:
         self.settings = settings
         self.db = Database(settings.database)
         self._hub = hub
+        self._telling = threading.Lock()
         self.tally = Tally()
         self.rests = Rests()
-        self._telling = threading.Lock()
         self._outcomes = Outcomes()
         self.kept: Kept[Comparison] = Kept()
         with self.db.read() as session:
@@ -273,10 +275,10 @@ class Store:
         """
         with self.db.write() as session:
             row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname, home=home)
-            if row.home not in ("", home) and queue.is_alive(row):
+            if row.home not in ("", home) and is_alive(row.seen_at, utc_now()):
                 raise WorkerTakenError(
                     f"{worker_id[:80]!r} is the name of a worker with another NATLAB_HOME, which was heard of within "
-                    f"{queue.ALIVE_S:g} s; register by another name"
+                    f"{ALIVE_S:g} s; register by another name"
                 )
             row.instance, row.home = instance, home
             row.hostname, row.hardware, row.labels, row.seen_at = hostname, hardware, list(labels), utc_now()
