@@ -17,7 +17,7 @@ import redis
 import uvicorn
 from fastapi import FastAPI
 
-from client.up import valkey_arguments, valkey_binary
+from client.valkey import arguments, binary
 from nat_core.events import MetricsEvent
 from nat_core.spec import FullBudget, demo_experiment
 from server.ingest import STREAM, Batch
@@ -45,7 +45,7 @@ KEYS = (
 def valkey(folder: Path) -> Iterator[str]:
     """A Valkey as `natlab up` starts it; its address."""
     path = folder / "v.sock"
-    argv = [str(valkey_binary()), *valkey_arguments(folder, path)]
+    argv = [str(binary()), *arguments(folder, path)]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     try:
         wait_until(path.exists)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,8 +21,16 @@ def default_url() -> str:
 
 
 def default_home() -> Path:
-    """The data folder of this machine's server: `NATLAB_HOME`, else `.natlab`."""
-    return Path(os.environ.get("NATLAB_HOME") or ".natlab").expanduser()
+    """The data folder of this machine's server: `NATLAB_HOME`, else `.natlab`.
+
+    Raises:
+        ClientError: it lies in the home of nobody.
+    """
+    told = os.environ.get("NATLAB_HOME") or ".natlab"
+    try:
+        return Path(told).expanduser()
+    except RuntimeError:
+        raise ClientError(f"NATLAB_HOME is {told!r}, but there is no such user; write the folder out") from None
 
 
 def default_token(url: str | None = None, home: Path | None = None) -> str | None:
@@ -65,6 +74,26 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name, or no address at all
         return False
+
+
+def trusted(url: str) -> ssl.SSLContext:
+    """Whose word is taken for who answers: `SSL_CERT_FILE` or `SSL_CERT_DIR` says, else the authorities that all know.
+
+    httpx heeds these two only together with the proxies that the environment names, which are for the outside and not
+    for one's own server. Over plain http nobody is asked, so that no list of authorities need be read.
+
+    Raises:
+        ClientError: what `SSL_CERT_FILE` names holds no certificate.
+    """
+    if not url.lower().startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that trusts nobody
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        file = os.environ.get("SSL_CERT_FILE")
+        raise ClientError(
+            f"SSL_CERT_FILE is {file!r}, which holds no certificates that can be read ({error}); correct it"
+        ) from None
 
 
 def check_url(url: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import httpx
 
 from client import calls, reported
-from client.address import DEFAULT_PORT, check_url, default_home, default_token, default_url
+from client.address import DEFAULT_PORT, check_url, default_home, default_token, default_url, trusted
 from client.errors import ApiError, ClientError, ServerUnreachable, WaitedTooLong
 from client.exchange import Exchange, Item, Pause, Play, Request, Stream, Tries
 from client.live import SILENT_FOR_S, LiveEvent, LiveReader, stream_request
@@ -38,6 +38,9 @@ __all__ = [
     "default_url",
 ]
 
+KEPT_OPEN_S = 3.0
+"""For an idle connection: less than the server's five, or a request now and then meets its end, and is lost."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -46,14 +49,21 @@ def http_options(url: str, token: str | None, timeout_s: float) -> dict[str, Any
     """How either client sets up httpx. A proxy named in the environment is for the outside, not for one's own server.
 
     Raises:
-        ClientError: when the address is none, or the token in the environment cannot be used.
+        ClientError: when the address is none, or the token or the certificates in the environment cannot be used.
     """
     check_url(url)
     headers = {"User-Agent": f"natlab-client/{__version__}"}
     token = token or default_token(url)
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    return {"base_url": url, "headers": headers, "timeout": timeout_s, "trust_env": False}
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": timeout_s,
+        "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=KEPT_OPEN_S),
+        "trust_env": False,
+        "verify": trusted(url),
+    }
 
 
 def _once(describe: Callable[P, Exchange[T]]) -> Callable[Concatenate[NatLab, P], T]:

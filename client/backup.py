@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,7 +39,8 @@ def backup(home: Path, target: Path) -> int:
         _copy(source, part)
         part.rename(target)
     except (OSError, sqlite3.Error) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise BackupError(f"{source} could not be copied to {target} ({error})") from None
     return target.stat().st_size
 

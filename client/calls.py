@@ -44,9 +44,14 @@ def launch(
             your own a script that is started again gets the experiment that it launched before.
 
     Raises:
+        ClientError: the key is none.
         ApiError: code `bad_spec`, `data` or `model` when an input is wrong, `broker_unavailable` when
             Redis cannot be reached.
     """
+    if key is not None and not (key.isascii() and key.isprintable() and 0 < len(key.strip()) <= 200):
+        raise ClientError(
+            f"key is {key[:200]!r}, but it is sent in a header; use 1 to 200 letters, digits and the like"
+        )
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     request = Request("POST", "/api/v1/experiments", {"priority": priority or None}, json=_body(spec), headers=headers)
     return ask(ExperimentRecord, request)

@@ -3,6 +3,7 @@
 ClientError(NatlabError)
 ├── ApiError              the server answered with a problem document, kept in `.problem`
 ├── ServerUnreachable     nothing answers at the address
+├── SetupError            `natlab up` cannot start as it was asked to
 └── WaitedTooLong         what was waited for did not happen in the time given
 """
 
@@ -35,3 +36,9 @@ class WaitedTooLong(ClientError):
     """What was waited for did not happen in the time given."""
 
     code = "waited_too_long"
+
+
+class SetupError(ClientError):
+    """The stack cannot start as it was asked to: a taken port, an unreachable Redis, a missing package."""
+
+    code = "setup"

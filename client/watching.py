@@ -6,17 +6,20 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from client.api import NatLab, ServerUnreachable
+from client.api import NatLab
+from client.errors import ClientError
 from client.show import NONE, percent, set_accuracies, state_text
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord
 
 CURVES = ("reward", "eval/accuracy")
 _WIDTH = 20
+_NARROWEST = 5  # of fewer characters a curve tells nothing
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_POINTS = 240
 _MOST_CURVES = 40  # a terminal shows no more runs at once, and the server need not be asked for them
@@ -41,7 +44,7 @@ class LiveTable:
 
     def __call__(self, experiment: ExperimentRecord) -> None:
         begun = [run.id for run in experiment.runs if run.started_at is not None][:_MOST_CURVES]
-        with suppress(ServerUnreachable):  # the curves may be a little old; `wait` knows when to give up
+        with suppress(ClientError):  # the curves may be a little old; `wait` knows when to give up
             if begun:
                 self._curves = curves_of(self._lab.metric_series(begun, CURVES, max_points=_MOST_POINTS))
         self._live.update(table(experiment, self._curves), refresh=True)
@@ -52,16 +55,19 @@ def curves_of(series: Sequence[MetricSeries]) -> Curves:
 
 
 def table(experiment: ExperimentRecord, curves: Curves) -> Group:
-    """The experiment's name and state, and a row for each run."""
+    """The experiment's name and state, and a row for each run. Where there is little room its curves give way."""
     rows = Table(box=None, pad_edge=False, header_style="bold")
-    sets = list(experiment.spec.base.evaluation.sets)
-    for heading in ("Run", "Budget", "Seed", "State", "Steps", "Left", "Reward", "", "Accuracy", ""):
-        numeric = heading in ("Seed", "Steps", "Left", "Reward", "Accuracy")
-        rows.add_column(heading, no_wrap=True, justify="right" if numeric else "left")
+    sets, several = list(experiment.spec.base.evaluation.sets), len(experiment.spec.seeds) > 1
+    for heading in ("Run", "Budget", *(["Seed"] if several else []), "State", "Steps", "Left"):
+        rows.add_column(heading, no_wrap=True, justify="right" if heading in ("Seed", "Steps", "Left") else "left")
+    for heading in ("Reward", "Accuracy"):
+        rows.add_column(heading, no_wrap=True, justify="right")
+        rows.add_column("")
     for name in sets:
         rows.add_column(Text(name), no_wrap=True, justify="right")
     for run in experiment.runs:
-        rows.add_row(*_row(run, curves), *(percent(set_accuracies(run.latest).get(name)) for name in sets))
+        accuracies = (percent(set_accuracies(run.latest).get(name)) for name in sets)
+        rows.add_row(*_about(run, several), *_values(run, curves), *accuracies)
     ended = sum(run.state.is_final for run in experiment.runs)
     title = Text.assemble(
         (experiment.name, "bold"), f"  {experiment.id}  ", state_text(experiment.state), f"  {ended}/"
@@ -71,20 +77,36 @@ def table(experiment: ExperimentRecord, curves: Curves) -> Group:
     return Group(title, "", rows, *failed)
 
 
-def _row(run: RunRecord, curves: Curves) -> Sequence[str | Text]:
+def _about(run: RunRecord, several_seeds: bool) -> Sequence[str | Text]:
+    seed = [str(run.seed)] if several_seeds else []
+    steps = f"{run.step}/{run.steps}"
+    return run.id, Text(run.label), *seed, state_text(run.state), steps, duration(run.eta_s)
+
+
+def _values(run: RunRecord, curves: Curves) -> Sequence[str | Curve]:
+    """The newest reward and accuracy, each with its curve."""
     reward = run.latest.get("reward")
     return (
-        run.id,
-        Text(run.label),
-        str(run.seed),
-        state_text(run.state),
-        f"{run.step}/{run.steps}",
-        duration(run.eta_s),
         NONE if reward is None else f"{reward:.3f}",
-        sparkline(curves.get((run.id, "reward"), ())),
+        Curve(curves.get((run.id, "reward"), ())),
         percent(run.latest.get("eval/accuracy")),
-        sparkline(curves.get((run.id, "eval/accuracy"), ())),
+        Curve(curves.get((run.id, "eval/accuracy"), ())),
     )
+
+
+class Curve:
+    """A curve as wide as there is room for."""
+
+    def __init__(self, values: Sequence[float | None]) -> None:
+        self._values = values
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(0, len(sparkline(self._values)))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = sparkline(self._values)
+        shown = sparkline(self._values, min(_WIDTH, options.max_width))
+        yield Text(shown if len(shown) >= min(_NARROWEST, len(whole)) else "")
 
 
 def sparkline(values: Sequence[float | None], width: int = _WIDTH) -> str:
@@ -93,7 +115,7 @@ def sparkline(values: Sequence[float | None], width: int = _WIDTH) -> str:
     Where there are more values than characters, each stands for the mean of its share of them; a flat curve is low.
     """
     known = [value for value in values if value is not None]
-    if not known:
+    if not known or width < 1:
         return ""
     count = min(width, len(known))
     edges = [position * len(known) // count for position in range(count + 1)]

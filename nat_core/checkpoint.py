@@ -9,9 +9,7 @@ is being written, or is on its way out.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,18 +20,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nat_core.errors import CheckpointError, DiskError
+from nat_core.errors import DiskError
+from nat_core.manifest import PREFIX, fsync, list_checkpoints, seal
 from nat_core.model import Policy
 from nat_core.parts import SHARDS, read_optimizer
-from nat_core.spec import ModelSpec
 from nat_core.token_selection import GradientMass
 from nat_core.weights import load_weights, save_weights
 
-_PREFIX = "step-"
 _PARTIAL = ".partial-"
 _REPLACED = ".replaced-"
 _PRUNED = ".pruned-"
-_ALWAYS = ("optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def save_checkpoint(
 
 def places(folder: Path, step: int) -> tuple[Path, Path]:
     """Where a checkpoint is in the end, and where it is written."""
-    return folder / f"{_PREFIX}{step:08d}", folder / f"{_PARTIAL}{step:08d}"
+    return folder / f"{PREFIX}{step:08d}", folder / f"{_PARTIAL}{step:08d}"
 
 
 def small_state(
@@ -198,68 +194,6 @@ def load_small_state(
     law_state.load_state_dict(state["law_state"])
     step = int(state["step"])
     return Restored(step, evaluation_due=step == 0 or bool(state.get("evaluation_due")))
-
-
-def model_of(path: Path) -> ModelSpec:
-    """The model section of the spec that a checkpoint was written under.
-
-    Raises:
-        CheckpointError: an earlier natlab wrote it, which did not note that.
-    """
-    section = json.loads((path / "state.json").read_text()).get("model")
-    if section is None:
-        raise CheckpointError(
-            f"checkpoint {path} does not say what model it is of; its model folder can be used as it is"
-        )
-    return ModelSpec.model_validate(section)
-
-
-def list_checkpoints(folder: Path, damaged: bool = False) -> list[Path]:
-    """Complete checkpoints, oldest first; with `damaged` those without a manifest, too."""
-    found = sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
-    return [path for path in found if damaged or (path / "manifest.json").is_file()]
-
-
-def verify_checkpoint(path: Path) -> None:
-    """Raise a `CheckpointError` unless every file is there with the size and hash the manifest tells."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        wanted = {name: (entry["size"], entry["sha256"]) for name, entry in manifest.items()}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
-        raise CheckpointError(f"checkpoint {path} has no readable manifest ({error}); use an earlier one") from None
-    for name in sorted({*wanted, *_ALWAYS}):
-        file = path / name
-        if not file.is_file() or (file.stat().st_size, _sha256(file)) != wanted.get(name):
-            raise CheckpointError(f"checkpoint {path} is damaged: {name} is not what was written; use an earlier one")
-
-
-def seal(folder: Path, state: dict[str, Any]) -> int:
-    """Write `state.json`, fsync every file, write the manifest last, and return the total size in bytes."""
-    (folder / "state.json").write_text(json.dumps(state))
-    manifest: dict[str, dict[str, Any]] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            fsync(file)
-            name = file.relative_to(folder).as_posix()
-            manifest[name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    fsync(folder / "manifest.json")
-    fsync(folder)
-    return sum(entry["size"] for entry in manifest.values())
-
-
-def fsync(path: Path) -> None:
-    """Bring a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -14,19 +14,11 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
-
-from nat_core import quantized
-from nat_core.checkpoint import fsync, list_checkpoints, model_of, verify_checkpoint
 from nat_core.errors import CheckpointError, DiskError, NatlabError, SpecError
-from nat_core.extras import keep_bitsandbytes_from_the_hub, required
-from nat_core.model import source_of
+from nat_core.manifest import fsync, list_checkpoints, verify_checkpoint
 
 DTYPES = ("float32", "bfloat16")
-_ADAPTER_FILES = "adapter_*"
 
 
 @dataclass(frozen=True)
@@ -69,13 +61,16 @@ def export(
     has_adapter = (checkpoint / "model" / "adapter_config.json").is_file()
     if as_adapter and not has_adapter:
         raise SpecError(f"{checkpoint} has no adapters, since every weight was trained; leave --adapter out")
+    as_it_is = as_adapter or (dtype == "float32" and not has_adapter)
+    if not as_it_is:
+        from nat_core.plain_model import write_model  # torch takes seconds to load; what is wrong is known by now
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
-        if as_adapter or (dtype == "float32" and not has_adapter):
+        if as_it_is:
             shutil.copytree(checkpoint / "model", partial, dirs_exist_ok=True)
         else:
-            _write_model(checkpoint, partial, getattr(torch, dtype))
+            write_model(checkpoint, partial, dtype)
         size = _bring_to_disk(partial)
         partial.rename(folder)
         fsync(folder.parent)
@@ -113,35 +108,6 @@ def find_checkpoint(source: Path, step: int | None = None) -> tuple[Path, list[s
     listed = ", ".join(str(int(path.name.removeprefix("step-"))) for path in there)
     of_step = f" of step {step}; there are those of {listed}" if there else "; give a run's folder, or a checkpoint's"
     raise CheckpointError(f"{source} has no checkpoint{of_step}")
-
-
-def _write_model(checkpoint: Path, folder: Path, dtype: torch.dtype) -> None:
-    trained = checkpoint / "model"
-    if (trained / "adapter_config.json").is_file():
-        model = _merged(checkpoint)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32, use_safetensors=True)
-    model.generation_config = GenerationConfig.from_pretrained(trained)
-    model.to(dtype).save_pretrained(folder)
-    written = {file.name for file in folder.iterdir()}
-    for file in trained.iterdir():
-        if file.name not in written and file.suffix != ".safetensors" and not file.match(_ADAPTER_FILES):
-            shutil.copy(file, folder / file.name)
-
-
-def _merged(checkpoint: Path) -> Any:
-    """The model that the adapters were trained beside, with them added to its weights, in float32."""
-    spec = model_of(checkpoint)
-    keep_bitsandbytes_from_the_hub()
-    peft = required("peft", "trainer", "model.lora.r")
-    source, arguments = source_of(spec)
-    quantization = quantized.loading_arguments(spec, torch.device("cpu"))
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source, dtype=torch.float32, use_safetensors=True, **arguments, **quantization
-    )
-    if quantization:
-        model = model.dequantize(dtype=torch.float32)
-    return peft.PeftModel.from_pretrained(model, checkpoint / "model").merge_and_unload()
 
 
 def _bring_to_disk(folder: Path) -> int:

@@ -17,6 +17,17 @@ from nat_core.spec import ExperimentSpec, RunSpec
 
 T = TypeVar("T")
 
+ALIVE_S = 60.0
+"""A worker that was heard of within so long is there: it tells of itself six times as often."""
+
+
+def is_alive(seen_at: datetime, now: datetime) -> bool:
+    """Whether a worker that was heard of at a moment is there now, by the server's clock.
+
+    A moment long after now is one from before the clock was set back: a living worker tells of itself again soon.
+    """
+    return abs((now - seen_at).total_seconds()) <= ALIVE_S
+
 
 class RunState(StrEnum):
     QUEUED = "queued"
@@ -166,6 +177,7 @@ class WorkerRecord(Record):
     hardware: dict[str, Any]
     registered_at: datetime
     seen_at: datetime
+    alive: bool = Field(True, description="Whether the server heard of it within the last minute, by its own clock.")
     run_id: str | None = None
 
 

@@ -7,17 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nat_core.checkpoint import (
-    Restored,
-    Saved,
-    bring_back,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-    verify_checkpoint,
-)
+from nat_core.checkpoint import Restored, Saved, bring_back, load_checkpoint, save_checkpoint
 from nat_core.errors import CheckpointError, DiskError
 from nat_core.events import CheckpointEvent, LogEvent
+from nat_core.manifest import list_checkpoints, verify_checkpoint
 from nat_core.ranks import Ranks
 from nat_core.reporter import Reporter
 from nat_core.sharded_checkpoint import load_sharded, save_sharded

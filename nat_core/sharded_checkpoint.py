@@ -21,10 +21,10 @@ from nat_core.checkpoint import (
     load_small_state,
     places,
     put_in_place,
-    seal,
     small_state,
     unflatten,
 )
+from nat_core.manifest import seal
 from nat_core.parts import SHARDS, read_optimizer, read_parts, write_parts
 from nat_core.sharding import ShardedPolicy
 from nat_core.token_selection import GradientMass

@@ -102,10 +102,11 @@ def listen(settings: Settings) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(128)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: what is no name of a host at all
+        reason = getattr(error, "strerror", None) or error
         raise StartError(
-            f"NATLAB_PORT is {settings.port}, but the server cannot listen there on {settings.host} "
-            f"({error.strerror or error}); stop what uses it or choose another port"
+            f"NATLAB_PORT is {settings.port}, but the server cannot listen there on {settings.host} ({reason}); stop "
+            "what uses it, choose another port, or correct NATLAB_HOST"
         ) from None
     return listening
 

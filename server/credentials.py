@@ -19,7 +19,6 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -54,12 +53,18 @@ def with_tokens(settings: Settings) -> Settings:
     def known_or_kept(role: Role, known: str | None) -> str:
         return known or _kept(token_file(settings.home, role))
 
-    return replace(
+    settings = replace(
         settings,
         token=known_or_kept(Role.OPERATOR, settings.token),
         viewer_token=known_or_kept(Role.VIEWER, settings.viewer_token),
         worker_token=known_or_kept(Role.WORKER, settings.worker_token),
     )
+    if len(set(tokens_of(settings).values())) < len(Role):
+        raise StartError(
+            "two of NATLAB_TOKEN, NATLAB_VIEWER_TOKEN and NATLAB_WORKER_TOKEN (or of the files of these names) are the "
+            "same, but a token stands for one role, and who may only look could launch; give each its own"
+        )
+    return settings
 
 
 def tokens_of(settings: Settings) -> dict[Role, str]:
@@ -98,14 +103,15 @@ def role_of_token(tokens: Mapping[Role, str], given: str) -> Role | None:
 
 
 def role_of_cookie(tokens: Mapping[Role, str], cookies: str, host: str) -> Role | None:
-    """The role that a Cookie header opens."""
-    try:
-        morsel = SimpleCookie(cookies).get(cookie_name(host))
-    except CookieError:
-        return None
-    if morsel is None:
-        return None
-    return role_of_token({role: cookie_value(token) for role, token in tokens.items()}, morsel.value)
+    """The role that a Cookie header opens.
+
+    A browser sends every cookie of this host, those of other ports' servers too, in whatever form they were set; a
+    strict parser gives up at the first odd one. So ours is looked for, and the others are not read.
+    """
+    values, name = {role: cookie_value(token) for role, token in tokens.items()}, cookie_name(host)
+    pairs = [part.strip().partition("=") for part in cookies.split(";")]
+    found = [role for key, _, value in pairs if key == name and (role := role_of_token(values, value)) is not None]
+    return found[0] if found else None
 
 
 def cookie_name(host: str) -> str:

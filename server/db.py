@@ -22,8 +22,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlmodel import Session
 
 from server.errors import BusyError, StartError
@@ -40,17 +40,28 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
-    """The database file at `path`, created and migrated to the newest schema on opening."""
+    """The database file at `path`, created and migrated to the newest schema on opening.
+
+    Raises:
+        StartError: it cannot be opened, or another version wrote it.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = threading.Lock()
-        _prepare(path)
-        self._writer = _engine(f"sqlite:///{path}", "BEGIN IMMEDIATE", WRITE_WAIT_S, pool_size=1, max_overflow=0)
-        self._migrate()
+        try:
+            _prepare(path)
+            self._writer = _engine(_place(str(path)), "BEGIN IMMEDIATE", WRITE_WAIT_S, pool_size=1, max_overflow=0)
+            self._migrate()
+        except (OSError, sqlite3.Error, DatabaseError) as error:
+            reason = getattr(error, "orig", error)
+            raise StartError(
+                f"the database {path} cannot be opened, or not be brought up to date ({reason}); see that it is whole, "
+                "that it is this user's and that its disk has room"
+            ) from error
         self._reader = _engine(
-            f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", "BEGIN", _READ_WAIT_S, pool_size=8
+            _place(f"file:{quote(str(path))}", mode="ro", uri="true"), "BEGIN", _READ_WAIT_S, pool_size=8
         )
 
     @contextmanager
@@ -162,12 +173,22 @@ def _prepare(path: Path) -> None:
         fresh.execute("VACUUM")
 
 
-def _engine(url: str, begin: str, wait_s: float, **pool: Any) -> Engine:
+def _place(database: str, **query: str) -> URL:
+    """Made from its parts: a folder's name may hold what an address may not."""
+    return URL.create("sqlite", database=database, query=query)
+
+
+def _lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
+
+
+def _engine(url: URL, begin: str, wait_s: float, **pool: Any) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": wait_s}, **pool)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # else sqlite3 begins transactions of its own accord
+        connection.create_function("lower", 1, _lower, deterministic=True)  # SQLite's own knows A to Z alone
         connection.execute("PRAGMA foreign_keys = ON")
         if begin != "BEGIN":
             connection.execute("PRAGMA journal_mode = WAL")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -51,14 +52,13 @@ def sweep(
     gone = [] if dry_run else [experiment_id for experiment_id in old if _delete(store, experiment_id)]
     left = _left_folders(store.settings.runs, store)
     worn = _old_checkpoints(store, checkpoints_days)
-    size = sum(_bytes_in(folder) for folder in [*left, *worn])
+    sizes = {folder: _bytes_in(folder) for folder in [*left, *worn]}
+    if not dry_run:
+        left, worn = [folder for folder in left if _removed(folder)], [folder for folder in worn if _removed(folder)]
+    size = sum(sizes[folder] for folder in [*left, *worn])
     runs, names = [folder.parent.name for folder in worn], [folder.name for folder in left]
     if dry_run:
         return Swept(old, runs, names, size, store.db.free_bytes())
-    for folder in left:
-        folders.remove_run_folder(store.settings.runs, folder.name)
-    for folder in worn:
-        shutil.rmtree(folder)
     freed = store.db.give_back()
     log.info(
         "gc: %d archives, %d folders, checkpoints of %d runs, %d bytes of database",
@@ -109,8 +109,23 @@ def _old_checkpoints(store: Store, days: float | None) -> list[Path]:
     return [folder for folder in within if folder.is_dir() and not folder.is_symlink()]
 
 
+def _removed(folder: Path) -> bool:
+    """Whether it went. One that does not, or that somebody removes at this moment, keeps no other from going."""
+    try:
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    except OSError as error:
+        log.error("%s could not be removed (%s); remove it", folder, error)
+        return False
+    return True
+
+
 def _bytes_in(folder: Path) -> int:
     """What a folder holds on disk; links are not followed."""
     if folder.is_symlink() or not folder.is_dir():
         return 0
-    return sum(os.lstat(Path(place) / name).st_blocks * 512 for place, _, names in os.walk(folder) for name in names)
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # it goes at this moment
+                found += os.lstat(Path(place) / name).st_blocks * 512
+    return found

@@ -75,7 +75,7 @@ class Hub:
         self._name = secrets.token_hex(4)  # ids of an earlier server mean nothing to this one
         self._count = 0
         self._recent: deque[Message] = deque(maxlen=_REMEMBERED)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal closes the hub in the thread that may just be opening a stream
         self._closed = False
 
     @property

@@ -126,7 +126,7 @@ class Ingestor:
         """Handle one read. Returns whether unacknowledged entries may be left."""
         entries = self._read("0" if backlog else ">")
         if self._redis_away:
-            log.info("Redis answers again")
+            log.info("Redis gives events again")
             self._redis_away = False
         if not entries:
             return False
@@ -146,20 +146,21 @@ class Ingestor:
     def _on_redis_error(self, error: Exception) -> None:
         if isinstance(error, ResponseError) and "NOGROUP" in str(error):
             self._make_group()  # first start, or Redis lost its memory
-            return
-        if not self._redis_away:  # said once, not every second
-            log.warning("Redis does not answer (%s); events wait with their workers", error)
-        self._redis_away = True
-        self._stop.wait(1.0)
+        else:
+            self._wait_for_redis(error)
 
     def _make_group(self) -> None:
         try:
             self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-        except (redis.RedisError, OSError):
-            self._stop.wait(1.0)
+        except (redis.RedisError, OSError) as error:
+            if "BUSYGROUP" not in str(error):  # a replica that takes no writes yet, or one whose memory is full
+                self._wait_for_redis(error)
+
+    def _wait_for_redis(self, error: Exception) -> None:
+        if not self._redis_away:  # said once, not every second
+            log.warning("Redis takes or gives no events (%s); they wait with their workers", error)
+        self._redis_away = True
+        self._stop.wait(1.0)
 
 
 def _flat(found: Any) -> list[Any]:

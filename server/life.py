@@ -19,6 +19,7 @@ from nat_core.spec import RunSpec
 from server import event_log, outcomes, queue, views
 from server.changes import Changes
 from server.errors import IllegalTransitionError, StaleAttemptError
+from server.leases import KILL_S, Lease, Leases
 from server.rests import Rests
 from server.rows import experiment_row, run_row, runs_of, worker_row
 from server.store import Store
@@ -29,9 +30,6 @@ Outcome = Literal["succeeded", "stopped", "failed", "lost", "handed_back"]
 died without a word or hung; `handed_back`: its worker was told to go. The run may go on after all but two of them."""
 
 Desired = Literal["run", "pause", "stop", "kill"]
-
-KILL_S = 10.0
-"""From the wish to kill a run to its end, whether its worker answers or not."""
 
 _KILLED = "killed"
 _IN_USE = "folder_taken"
@@ -83,11 +81,8 @@ class RunLife:
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._clock = clock
-        self._heard: dict[str, float] = {}
-        self._kill_by: dict[str, float] = {}
+        self._leases = Leases(clock)
         self._rests = store.rests = Rests(clock)  # the store tells people of them
-        self._patient_since = clock()
 
     def claim(self, run_id: str, worker_id: str, instance: str = "") -> Given:
         """Give a queued run to a worker. Of several claimants the first one gets it, the others a 409.
@@ -123,7 +118,7 @@ class RunLife:
             run.started_at = run.started_at or run.claimed_at
             run.reason = run.message = None
             session.add(AttemptRow(run_id=run.id, number=run.attempt, worker_id=worker.id))
-        self._heard[run.id] = self._clock()
+        self._leases.hear(_lease(run))
         changes.run_ids.add(run.id)
         return Given(
             run.id,
@@ -135,7 +130,7 @@ class RunLife:
     def heartbeat(self, run_id: str, attempt: int, step: int, instance: str = "") -> Orders:
         with self._store.db.read() as session:  # heard is heard, however long the database is busy
             _current(session, run_id, attempt, instance)
-        self._heard[run_id] = self._clock()
+        self._leases.hear((run_id, attempt))
         with self._store.change() as (session, changes):
             run = _current(session, run_id, attempt, instance)
             run.heartbeat_at = utc_now()
@@ -163,7 +158,9 @@ class RunLife:
                 run = _current(session, run_id, attempt, instance)
                 self._settle(session, run, outcome, reason, message)
                 changes.run_ids.add(run_id)
-            return views.run_record(run, queue.places(session, [run]))
+            record = views.run_record(run, queue.places(session, [run]))
+        self._leases.forget((run_id, attempt))
+        return record
 
     def act(self, run_id: str, action: Action) -> RunRecord:
         """Do what somebody asked of a run: at once where it only waits, else its worker hears of it.
@@ -200,26 +197,27 @@ class RunLife:
             overdue = {run.id for run in active if self._why_overdue(run, lease_s)}
         if not overdue:
             return []
+        ended: list[Lease] = []
         with self._store.change() as (session, changes):
             for run in session.exec(select(RunRow).where(col(RunRow.id).in_(overdue))):
                 if run.state in ACTIVE and (why := self._why_overdue(run, lease_s)):
+                    ended.append(_lease(run))
                     self._settle(session, run, "lost", "worker_lost", why)
                     changes.run_ids.add(run.id)
-            return sorted(changes.run_ids)
+        self._leases.forget(*ended)
+        return sorted(run_id for run_id, _ in ended)
 
     def _why_overdue(self, run: RunRow, lease_s: float) -> str | None:
         """Why an active run is to be taken from its worker, if it is."""
-        now = self._clock()
-        if self._heard.get(run.id, self._patient_since) < now - lease_s:
+        if self._leases.is_silent(_lease(run), lease_s):
             return f"worker {run.worker_id} was silent for more than {lease_s:g} s; see that it reaches the server"
-        if _is_killed(run) and self._kill_by.setdefault(run.id, now + KILL_S) < now:
+        if _is_killed(run) and self._leases.outlived_its_kill(_lease(run)):
             return f"worker {run.worker_id} did not end it within {KILL_S:g} s"
         return None
 
     def be_patient(self) -> None:
         """Count every silence from now on: this server itself was not listening until now."""
-        self._patient_since = self._clock()
-        self._heard.clear()
+        self._leases.be_patient()
 
     def _act(self, run: RunRow, action: Action) -> None:
         self._rests.forget(run.id)
@@ -234,12 +232,10 @@ class RunLife:
             move(run, state)
         run.reason, run.message = (_KILLED, "it was killed on request") if action == "kill" else (None, None)
         if action == "kill" and state in ACTIVE:
-            self._kill_by.setdefault(run.id, self._clock() + KILL_S)
+            self._leases.kill(_lease(run))
 
     def _settle(self, session: Session, run: RunRow, outcome: Outcome, reason: str | None, message: str | None) -> None:
         """End an attempt. The run ends with it, pauses, or goes back to the queue as long as restarts are left."""
-        self._heard.pop(run.id, None)
-        self._kill_by.pop(run.id, None)
         kept = f"{message}; its last checkpoint is what was kept" if message and outcome != "stopped" else message
         if outcome in ("succeeded", "failed"):
             _end(session, run, RunState(outcome), reason, message)
@@ -267,6 +263,10 @@ class RunLife:
         """The runs that wait while a worker that fits them does, too, the next one first."""
         with self._store.db.read() as session:
             return queue.that_can_start(session, self._rests.left_s())
+
+
+def _lease(run: RunRow) -> Lease:
+    return run.id, run.attempt
 
 
 def _is_killed(run: RunRow) -> bool:

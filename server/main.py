@@ -31,7 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The application on its opened and migrated database; its threads start with its lifespan.
 
     Raises:
-        StartError: the database was written by another version.
+        StartError: the database cannot be opened, or was written by another version.
     """
     hub = Hub()
     store = Store(settings, hub)

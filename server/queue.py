@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import JSON, type_coerce
 from sqlmodel import Session, col, func, select
 
-from nat_core.records import ACTIVE, RunState
+from nat_core.records import ACTIVE, RunState, is_alive
 from server.errors import QueueFullError
 from server.tables import RunRow, WorkerRow, utc_now
-
-ALIVE_S = 60.0
-"""A worker that was heard of within so long is there: it tells of itself six times as often."""
 
 ORDER = (col(RunRow.priority).desc(), col(RunRow.id))
 _RESOURCES = type_coerce(RunRow.spec, JSON)["resources"]
@@ -55,21 +51,6 @@ def next_for(session: Session, worker: WorkerRow, free_gpus: int, resting: Conta
     return next((run.id for run in waiting if fits(run.resources, worker, free_gpus)), None)
 
 
-def alive_between() -> tuple[datetime, datetime]:
-    """A worker that was last heard of between these moments is there.
-
-    A later moment than now is one from before the clock was set back: a living worker tells of itself again soon.
-    """
-    now, within = utc_now(), timedelta(seconds=ALIVE_S)
-    return now - within, now + within
-
-
-def is_alive(worker: WorkerRow) -> bool:
-    """Whether a worker was heard of lately."""
-    since, until = alive_between()
-    return since <= worker.seen_at <= until
-
-
 def that_can_start(session: Session, resting: Container[str] = ()) -> list[str]:
     """The waiting runs that some worker could take now, as far as is known here: GPUs are leased on their machine."""
     workers = {worker.id: worker for worker in session.exec(select(WorkerRow))}
@@ -79,7 +60,8 @@ def that_can_start(session: Session, resting: Container[str] = ()) -> list[str]:
         if (worker := workers.get(worker_id or "")) is not None:
             at_work.add(worker.id)
             used[_machine(worker)] += gpus_needed(resources, worker)
-    idle = [worker for worker in workers.values() if worker.id not in at_work and is_alive(worker)]
+    now = utc_now()
+    idle = [worker for worker in workers.values() if worker.id not in at_work and is_alive(worker.seen_at, now)]
     free = {worker.id: num_gpus(worker) - used[_machine(worker)] for worker in idle}
     if not idle:
         return []

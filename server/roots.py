@@ -6,6 +6,7 @@ would be a way to ask after any file of the machine.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def _paths(run: RunSpec) -> Iterator[tuple[str, str]]:
 
 
 def _is_hub_id(path: str) -> bool:
-    return _NO_FOLDER.fullmatch(path) is not None and not Path(path).is_dir()
+    return _NO_FOLDER.fullmatch(path) is not None and not os.path.isdir(path)  # which a name too long is not, either
 
 
 def _is_within(path: str, roots: Sequence[Path]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, String, cast, or_
+from sqlalchemy import Select, func, or_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
@@ -57,11 +57,12 @@ def runs_at_work(session: Session) -> dict[str, str]:
 
 
 def matching_experiments(query: Query, archived: bool, cursor: str | None, words: str = "") -> Query:
-    """Newest first, those after `cursor`; only those with `words` in their name or tags."""
+    """Newest first, those after `cursor`; only those with `words` in their name or in one of their tags."""
     query = query.where(col(ExperimentRow.archived) == archived).order_by(col(ExperimentRow.id).desc())
     if words:
-        said = (col(ExperimentRow.name), cast(col(ExperimentRow.tags), String))
-        query = query.where(or_(*(text.icontains(words, autoescape=True) for text in said)))
+        tag = func.json_each(col(ExperimentRow.tags)).table_valued("value", name="tag")  # JSON spells `ü` otherwise
+        tagged = select(tag.c.value).where(tag.c.value.icontains(words, autoescape=True)).exists()
+        query = query.where(or_(col(ExperimentRow.name).icontains(words, autoescape=True), tagged))
     return query if cursor is None else query.where(col(ExperimentRow.id) < cursor)
 
 

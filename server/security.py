@@ -158,6 +158,7 @@ class Guard:
             credentials.cookie_value(self._tokens[role]),
             httponly=True,
             samesite="strict",
+            secure=scope["scheme"] == "https",
             max_age=_COOKIE_DAYS * 86400,
         )
         return answer

@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+
+from redis.connection import parse_url
 
 from server.errors import SettingsError
 
@@ -60,13 +61,13 @@ class Settings:
             SettingsError: naming the variable, its value, the rule and the remedy.
         """
         redis_url = env.get("NATLAB_REDIS_URL", "")
-        if not redis_url.startswith(("redis://", "rediss://", "unix://")):
+        if not _is_redis(redis_url):
             raise SettingsError(
                 f"NATLAB_REDIS_URL is {without_password(redis_url)!r}, but the server needs a redis:// or unix:// "
                 "address; set it, or start everything with `natlab up`"
             )
         settings = cls(
-            home=Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute(),
+            home=_folder("NATLAB_HOME", env.get("NATLAB_HOME") or ".natlab"),
             redis_url=redis_url,
             host=env.get("NATLAB_HOST") or "127.0.0.1",
             port=_port(env.get("NATLAB_PORT") or "8300"),
@@ -94,13 +95,23 @@ class Settings:
 
 
 def without_password(url: str) -> str:
-    """The address as it may stand in a message: its password replaced by `***`."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    shown = f"{user.partition(':')[0]}:***@{host}" if ":" in user else f"{user}@{host}"
-    return urlunsplit(parts._replace(netloc=shown))
+    """The address as it may stand in a message: its password replaced by `***`.
+
+    By its text, not by its parts: a password that holds `#`, `/` or `[` makes it an address with others, or none.
+    """
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    shown = f"{user.partition(':')[0]}:***" if ":" in user else user
+    return f"{scheme}{separator}{shown}{at}{host}"
+
+
+def _is_redis(url: str) -> bool:
+    """Whether this can be the address of a Redis, port and number included."""
+    try:
+        parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        return False
+    return True
 
 
 def _port(text: str) -> int:
@@ -129,10 +140,17 @@ def _count(name: str, text: str, most: int = 1000) -> int:
     return int(text)
 
 
+def _folder(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise SettingsError(f"{name} is {text!r}, but there is no such user; write the folder out") from None
+
+
 def _roots(text: str) -> tuple[Path, ...]:
     """The folders that are listed; without a list the one the server runs in, and the home of its user."""
     if text:
-        return tuple(Path(part).expanduser().absolute() for part in text.split(os.pathsep) if part)
+        return tuple(_folder("NATLAB_ALLOWED_ROOTS", part) for part in text.split(os.pathsep) if part)
     try:
         return Path.cwd(), Path.home()
     except RuntimeError:  # a user without a home
@@ -149,7 +167,7 @@ def _token(env: Mapping[str, str], name: str) -> str | None:
     token, path = env.get(name), env.get(f"{name}_FILE")
     if not token and path:
         try:
-            token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+            token = _folder(f"{name}_FILE", path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(
                 f"{name}_FILE is {path!r}, which cannot be read ({error}); correct the path or its permissions"

@@ -7,6 +7,7 @@ a deleted run holds on disk goes after it too: a folder cannot be rolled back.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from nat_core.comparison import Comparison, RunOutcome, compare
 from nat_core.events import AnyEvent
 from nat_core.logs import without_controls
 from nat_core.records import (
+    ALIVE_S,
     ExperimentRecord,
     MetricSeries,
     Page,
@@ -26,6 +28,7 @@ from nat_core.records import (
     RunState,
     Speed,
     WorkerRecord,
+    is_alive,
 )
 from nat_core.spec import ExperimentSpec, RunSpec
 from server import attempts, event_log, folders, queue, series, speed, views, waiting
@@ -54,6 +57,7 @@ class Store:
         self.settings = settings
         self.db = Database(settings.database)
         self._hub = hub
+        self._telling = threading.Lock()
         self.tally = Tally()
         self.rests = Rests()
         self._outcomes = Outcomes()
@@ -271,10 +275,10 @@ class Store:
         """
         with self.db.write() as session:
             row = session.get(WorkerRow, worker_id) or WorkerRow(id=worker_id, hostname=hostname, home=home)
-            if row.home not in ("", home) and queue.is_alive(row):
+            if row.home not in ("", home) and is_alive(row.seen_at, utc_now()):
                 raise WorkerTakenError(
                     f"{worker_id[:80]!r} is the name of a worker with another NATLAB_HOME, which was heard of within "
-                    f"{queue.ALIVE_S:g} s; register by another name"
+                    f"{ALIVE_S:g} s; register by another name"
                 )
             row.instance, row.home = instance, home
             row.hostname, row.hardware, row.labels, row.seen_at = hostname, hardware, list(labels), utc_now()
@@ -305,7 +309,8 @@ class Store:
             self._hub.publish(RESYNC)
         if not changes.run_ids:
             return
-        with self.db.read() as session:
+        # One after the other: who tells later has read later, so that what is told last is what holds.
+        with self._telling, self.db.read() as session:
             rows = session.exec(select(RunRow).where(col(RunRow.id).in_(sorted(changes.run_ids)))).all()
             places = queue.places(session, rows)
             for experiment_id in {row.experiment_id for row in rows}:

@@ -17,6 +17,7 @@ from nat_core.records import (
     RunState,
     WorkerRecord,
     actions_of,
+    is_alive,
 )
 from nat_core.spec import ExperimentSpec, RunSpec
 from server.tables import AttemptRow, ExperimentRow, RunRow, WorkerRow, utc_now
@@ -60,7 +61,9 @@ def experiment_record(
 
 
 def worker_record(row: WorkerRow, run_id: str | None) -> WorkerRecord:
-    return WorkerRecord.model_validate({**row.model_dump(), "run_id": run_id})
+    return WorkerRecord.model_validate(
+        {**row.model_dump(), "alive": is_alive(row.seen_at, utc_now()), "run_id": run_id}
+    )
 
 
 def experiment_state(states: Sequence[RunState]) -> ExperimentState:

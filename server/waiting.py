@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, select
 
-from nat_core.records import ACTIVE, RunState
+from nat_core.records import ACTIVE, RunState, is_alive
 from nat_core.spec import BudgetSpec
 from server import queue, views
-from server.tables import ExperimentRow, RunRow, WorkerRow
+from server.tables import ExperimentRow, RunRow, WorkerRow, utc_now
 from web.queue_pages import WaitingRun, needs_text, why_it_waits
 
 _BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
@@ -18,9 +18,9 @@ _BUDGET: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
 
 def workers_there(session: Session) -> Sequence[WorkerRow]:
     """The workers that were heard of lately, or have a run that speaks for them."""
-    at_work = select(RunRow.worker_id).where(col(RunRow.state).in_(ACTIVE))
-    lately = col(WorkerRow.seen_at).between(*queue.alive_between())
-    return session.exec(select(WorkerRow).where(or_(lately, col(WorkerRow.id).in_(at_work)))).all()
+    at_work = set(session.exec(select(RunRow.worker_id).where(col(RunRow.state).in_(ACTIVE))))
+    now = utc_now()
+    return [row for row in session.exec(select(WorkerRow)) if row.id in at_work or is_alive(row.seen_at, now)]
 
 
 def waiting_runs(

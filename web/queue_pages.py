@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from nat_core.records import RunDetail, RunRecord, WorkerRecord
+from nat_core.records import RunDetail, RunRecord, WorkerRecord, is_alive
 from web import views
 from web.badges import Badge
-from web.formatting import elapsed_s, plural, sentence
+from web.formatting import plural, sentence
 from web.templating import render
-
-ALIVE_WITHIN_S = 60.0
-"""A worker that is silent for longer, and has no run that speaks for it, counts as gone."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,10 @@ class QueueRow:
 def worker_row(worker: WorkerRecord, run: RunDetail | None, now: datetime) -> WorkerRow:
     if run is not None:
         badge = Badge("run", "play", "at work")
-    elif elapsed_s(worker.seen_at, now) > ALIVE_WITHIN_S:
-        badge = Badge("warn", "alert", "silent")
-    else:
+    elif is_alive(worker.seen_at, now):
         badge = Badge("mute", "dash", "idle")
+    else:
+        badge = Badge("warn", "alert", "silent")
     return WorkerRow(worker, _gpus(worker.hardware), views.hardware_text(worker.hardware), run, badge)
 
 

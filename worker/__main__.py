@@ -23,7 +23,7 @@ from redis.retry import Retry
 from nat_core import logs
 from worker import app, hardware
 from worker.client import ServerClient
-from worker.errors import RefusedError, ServerAwayError, WorkerError
+from worker.errors import RefusedError, ServerAwayError, StrangerError, WorkerError
 from worker.gpus import Gpus, leasable
 from worker.identity import Identity, take_identity
 from worker.leftovers import Leftovers
@@ -114,6 +114,8 @@ def register(client: ServerClient, me: Identity, described: Described) -> Identi
                 raise
             me = me.with_home()
             continue
+        except StrangerError:  # at the start a wrong address is likelier than a proxy without its server
+            raise
         except ServerAwayError as error:
             if time.monotonic() - began >= _SERVER_WAIT_S:
                 raise

@@ -3,6 +3,7 @@
 NatlabError
 └── WorkerError          the worker cannot start or go on; its message is one sentence
     ├── ServerAwayError  the server does not answer now; trying again may help
+    │   └── StrangerError    something else does: a proxy whose server is away, or a wrong address
     ├── RefusedError     the server answered, and said no; `status` and `code` say why
     └── FolderTakenError the run's folder is in use by another attempt
 """
@@ -18,6 +19,10 @@ class WorkerError(NatlabError):
 
 class ServerAwayError(WorkerError):
     code = "server_away"
+
+
+class StrangerError(ServerAwayError):
+    code = "stranger"
 
 
 class RefusedError(WorkerError):

@@ -94,6 +94,7 @@ def leasable(found: Sequence[int], visible: str | None) -> list[int]:
     if visible is None:
         return list(found)
     names = [name.strip() for name in visible.split(",") if name.strip()]
+    names = names[: names.index("-1")] if "-1" in names else names  # which ends the list for CUDA, too
     if not all(name.isdecimal() for name in names):
         raise WorkerError(
             f"CUDA_VISIBLE_DEVICES is {visible!r}, but a worker leases GPUs by the driver's number; list numbers"

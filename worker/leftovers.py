@@ -13,6 +13,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import redis
@@ -71,8 +72,9 @@ class Leftovers:
         attempt = last_attempt(folder)
         try:
             stored = self._client.stored(folder.name)
-        except RefusedError:  # deleted, or another server's run
-            self._tries[folder.name] = _MOST_TRIES
+        except RefusedError as refusal:
+            if refusal.status == HTTPStatus.NOT_FOUND:  # deleted, or another server's run
+                self._tries[folder.name] = _MOST_TRIES
             return
         missing = self._send_missing(folder, stored)
         if missing is None:

@@ -140,8 +140,16 @@ class Backfill:
     ) -> None:
         self._tails = {attempt: EventTail(box.events) for attempt, box in boxes.items()}
         self._relays = {
-            attempt: EventRelay(tail, connection, run_id, attempt, patience_s, told=UsageLog(boxes[attempt].usage).told)
-            for attempt, tail in self._tails.items()
+            attempt: EventRelay(
+                self._tails[attempt],
+                connection,
+                run_id,
+                attempt,
+                patience_s,
+                folder=[earlier for earlier in sorted(boxes) if earlier < attempt],
+                told=UsageLog(box.usage).told,
+            )
+            for attempt, box in boxes.items()
         }
         self._known = not boxes
 

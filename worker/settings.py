@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from redis.connection import parse_url
 
 from worker.errors import WorkerError
 
@@ -51,17 +55,17 @@ class WorkerSettings:
             WorkerError: naming the variable, its value, the rule and the remedy.
         """
         redis_url = env.get("NATLAB_REDIS_URL", "")
-        if not redis_url.startswith(("redis://", "rediss://", "unix://")):
+        if not _is_address(parse_url, redis_url):
             raise WorkerError(
                 f"NATLAB_REDIS_URL is {without_password(redis_url)!r}, but the worker needs a redis:// or unix:// "
                 "address; set it, or start everything with `natlab up`"
             )
         server_url = env.get("NATLAB_SERVER_URL") or f"http://127.0.0.1:{env.get('NATLAB_PORT') or '8300'}"
-        if not server_url.startswith(("http://", "https://")):
+        if not server_url.startswith(("http://", "https://")) or not _is_address(httpx.URL, server_url):
             raise WorkerError(
                 f"NATLAB_SERVER_URL is {server_url!r}, but the worker needs an http:// address; correct it"
             )
-        home = Path(env.get("NATLAB_HOME") or ".natlab").expanduser().absolute()
+        home = _path("NATLAB_HOME", env.get("NATLAB_HOME") or ".natlab").absolute()
         heartbeat_s = _seconds("NATLAB_HEARTBEAT_S", env.get("NATLAB_HEARTBEAT_S") or "2")
         return cls(
             home=home,
@@ -86,12 +90,26 @@ def trainer_environment() -> dict[str, str]:
 
 
 def without_password(url: str) -> str:
-    """The address as it may stand in a message: its password replaced by `***`."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    if not at:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+    """The address as it may stand in a message: its password replaced by `***`, whatever characters that holds."""
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}:***@{host}" if at and ":" in user else url
+
+
+def _is_address(parse: Callable[[str], Any], url: str) -> bool:
+    """Whether an address is one for whoever is to use it, down to its port."""
+    try:
+        parse(url)
+    except (ValueError, httpx.InvalidURL):
+        return False
+    return True
+
+
+def _path(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise WorkerError(f"{name} is {text!r}, but there is no such user; write the folder out") from None
 
 
 def _seconds(name: str, text: str) -> float:
@@ -125,7 +143,7 @@ def _token(env: Mapping[str, str], home: Path) -> str | None:
     for name in ("NATLAB_WORKER_TOKEN", "NATLAB_TOKEN"):
         token, path = env.get(name), env.get(f"{name}_FILE")
         if token or path:
-            return token or _token_in(f"{name}_FILE", Path(path or "").expanduser())
+            return token or _token_in(f"{name}_FILE", _path(f"{name}_FILE", path or ""))
     kept = home / "worker-token"
     return _token_in("the worker's token file", kept) if kept.exists() else None
 

@@ -21,23 +21,25 @@ _CANNOT_START = 2
 def run_slots(count: int, argv: Sequence[str], environment: dict[str, str]) -> int:
     """Keep `count` processes of `argv` running until a signal says to leave; the exit status.
 
-    One that cannot even start, for a reason it has told, ends them all.
+    One that cannot even start, for a reason it has told, ends them all; but not one that is started again, for which
+    the reason will pass: the server or Redis is away, and the others train on meanwhile.
     """
     leaving = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: leaving.set())
     slots = [_start(argv, environment) for _ in range(count)]
-    status = 0
+    status, again = 0, set[int]()
     while not leaving.wait(_LOOK_S):
         for place, process in enumerate(slots):
             if process.poll() is None:
                 continue
-            if process.returncode == _CANNOT_START:
+            if process.returncode == _CANNOT_START and place not in again:
                 leaving.set()
                 status = _CANNOT_START
             elif not leaving.wait(_RESTART_S):
                 print(f"natlab worker: a slot ended with status {process.returncode} and is started again", flush=True)
                 slots[place] = _start(argv, environment)
+                again.add(place)
     for process in slots:
         process.terminate()
     for process in slots:

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import redis
 
 from nat_core.logs import about
 from worker.client import Claimed, Desired, Orders, ServerClient
-from worker.errors import FolderTakenError, RefusedError, ServerAwayError
+from worker.errors import FolderTakenError, RefusedError, ServerAwayError, WorkerError
 from worker.folder import RunFolder
 from worker.gpus import Gpus, Lease
 from worker.identity import Identity
@@ -33,6 +34,7 @@ _LEAVING_STORED_WAIT_S = 10.0  # for the last events to be stored, at most, when
 _KILLED_STORED_WAIT_S = 2.0  # the same when the run is to be gone at once
 _FAREWELL_S = 0.5  # from a trainer's last event to its exit
 _RETRY_S = 1.0
+_OVER = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)  # the run is deleted, or the attempt is another's
 T = TypeVar("T")
 
 
@@ -205,20 +207,26 @@ class _Watch:
             return
         try:
             orders = self._heartbeat(self._relay.step)
-        except ServerAwayError as error:
-            log.warning("training goes on: %s", error.message, extra=self._about)
-            self._server_away = True
-            self._relay.give_time()
-            self._backfill.give_time()
         except RefusedError as refusal:
-            log.warning("the trainer is ended: %s", refusal.message, extra=self._about)
-            self._evicted = True
+            if refusal.status in _OVER:
+                log.warning("the trainer is ended: %s", refusal.message, extra=self._about)
+                self._evicted = True
+            else:  # a token that is not known any more says nothing of the attempt
+                self._go_on_without_server(refusal)
+        except ServerAwayError as error:
+            self._go_on_without_server(error)
         else:
             self._server_away = False
             self._desired = orders.desired
             self._relay.confirm(orders.last_seq)
             self._backfill.confirm(orders.earlier)
         self._next_beat = time.monotonic() + self._settings.heartbeat_s
+
+    def _go_on_without_server(self, error: WorkerError) -> None:
+        log.warning("training goes on: %s", error.message, extra=self._about)
+        self._server_away = True
+        self._relay.give_time()
+        self._backfill.give_time()
 
     def _bring_to_stop(self) -> None:
         """First ask, then insist; less patiently when the worker itself has to go."""

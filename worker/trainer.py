@@ -51,7 +51,7 @@ class TrainerProcess:
         self._log = folder.path / "trainer.log"
         arguments = [str(folder.path / "spec.json"), "--output", str(folder.path), "--resume", "--supervised"]
         locks = (folder.lock, *lease.locks)
-        self._line: IO[bytes] | socket.socket | None
+        self._line: IO[bytes] | socket.socket
         with self._log.open("ab") as log:
             if spare is not None and spare.give(arguments, lease.environment, log.fileno(), locks):
                 self._process, self._line = spare.process, spare.line
@@ -66,8 +66,15 @@ class TrainerProcess:
                     pass_fds=locks,
                     preexec_fn=bound_by(signal.SIGKILL),
                 )
+                assert self._process.stdin is not None  # it was asked for
                 self._line = self._process.stdin
-        folder.name_holder(self.pid)
+        try:
+            folder.name_holder(self.pid)
+        except OSError:  # nobody will look after it
+            self._kill_group()
+            self._process.wait()
+            self._line.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -81,8 +88,7 @@ class TrainerProcess:
             return False
         self._kill_group()  # before the wait: until then nobody else can get this process group's number
         self._process.wait()
-        if self._line is not None:
-            self._line.close()
+        self._line.close()
         return True
 
     def stop(self) -> None:

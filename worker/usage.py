@@ -125,6 +125,8 @@ class Meter:
             self._gpus = []  # a driver that does not answer is not asked at every sample
             return {}
         columns = [[_number(part) for part in line.split(",")] for line in printed.splitlines() if line.count(",") == 2]
+        if not columns:
+            return {}
         busy, memory, power = ([n for n in column if n is not None] for column in zip(*columns, strict=True))
         return {
             **({"system/gpu": fmean(busy) / 100} if busy else {}),

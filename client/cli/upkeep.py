@@ -10,7 +10,8 @@ import typer
 from client.address import default_home
 from client.cli.shared import AsJson, complain, connect, err, mib, out, print_json, say
 from client.doctor.finding import Role
-from client.show import ALIVE_WITHIN_S, print_workers, silent_s
+from client.show import print_workers
+from nat_core.records import ALIVE_S
 from nat_core.version import __version__
 
 
@@ -27,9 +28,9 @@ def workers(
         print_json(found)
     else:
         print_workers(out, found)
-    alive = [worker for worker in found if worker.hostname == require and silent_s(worker) < ALIVE_WITHIN_S]
+    alive = [worker for worker in found if worker.hostname == require and worker.alive]
     if require is not None and not alive:
-        complain(f"no worker of host {require} was heard of in the last {ALIVE_WITHIN_S:g} s; see its log")
+        complain(f"no worker of host {require} was heard of in the last {ALIVE_S:g} s; see its log")
         raise typer.Exit(1)
 
 

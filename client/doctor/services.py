@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 
+from client import valkey
 from client.api import ApiError, NatLab, ServerUnreachable
 from client.doctor.finding import Finding, bad, note, ok, warning
-from client.errors import ClientError
-from client.up import Settings, SetupError, check_port, check_redis, valkey_binary
+from client.errors import ClientError, SetupError
+from client.up import Settings, check_port, check_redis
 from nat_core.errors import NatlabError
 from nat_core.version import __version__
 
@@ -22,7 +23,7 @@ def check_redis_or_valkey() -> Finding:
         if url:
             check_redis(url)
             return ok("Redis", "the one of NATLAB_REDIS_URL answers")
-        told = subprocess.run([str(valkey_binary()), "--version"], capture_output=True, text=True, timeout=20)
+        told = subprocess.run([str(valkey.binary()), "--version"], capture_output=True, text=True, timeout=20)
     except SetupError as error:
         return bad("Redis", *_parted(error))
     except (OSError, subprocess.SubprocessError) as error:

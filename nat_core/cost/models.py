@@ -82,9 +82,9 @@ def _folder(path: str) -> Path | None:
     """Where the model's config lies on this machine, if it does."""
     if path == DEMO_MODEL:
         return Path(str(resources.files("nat_core"))) / "demo" / "model"
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
+    folder = os.path.expanduser(path)
+    if os.path.isdir(folder):  # a name that is too long, or a home that is nobody's, is none
+        return Path(folder)
     return _cached(path) if _HUB_ID.fullmatch(path) else None
 
 
@@ -92,5 +92,6 @@ def _cached(hub_id: str) -> Path | None:
     """The newest download of a model in the hub's cache, where the server's user has one."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    configs = list((cache / f"models--{hub_id.replace('/', '--')}" / "snapshots").glob("*/config.json"))
+    snapshots = cache / f"models--{hub_id.replace('/', '--')}" / "snapshots"
+    configs = list(snapshots.glob("*/config.json")) if os.path.isdir(snapshots) else []
     return max(configs, key=lambda config: config.stat().st_mtime).parent if configs else None

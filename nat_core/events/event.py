@@ -17,7 +17,9 @@ class Event(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seq: int = Field(ge=1, le=2**53, description="Counts up by one from 1 within the attempt.")
-    time: float = Field(description="Unix time in seconds, by the trainer's clock.")
+    time: float = Field(
+        ge=0, lt=253_402_300_800, allow_inf_nan=False, description="Unix time in seconds, by the trainer's clock."
+    )
     step: int = Field(ge=0, le=2**53, description="Steps finished when this was reported; 0 is before training.")
 
 

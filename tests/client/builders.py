@@ -94,4 +94,5 @@ def a_comparison() -> Comparison:
 def a_worker(hostname: str, silent_s: float = 0) -> WorkerRecord:
     seen = datetime.now(UTC) - timedelta(seconds=silent_s)
     hardware = {"gpus": [{"index": 0, "name": "H200", "memory_gib": 139.0}]}
-    return WorkerRecord(id=f"{hostname}-1", hostname=hostname, hardware=hardware, registered_at=NOW, seen_at=seen)
+    about = {"id": f"{hostname}-1", "hostname": hostname, "hardware": hardware, "registered_at": NOW}
+    return WorkerRecord.model_validate({**about, "seen_at": seen, "alive": abs(silent_s) <= 60})

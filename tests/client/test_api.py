@@ -14,7 +14,7 @@ from nat_core.cost import ModelShape
 from nat_core.records import ExperimentPlan, ExperimentRecord, RunState
 from nat_core.spec import demo_experiment
 from tests.client.builders import a_comparison, a_run, an_experiment
-from tests.client.http import Asked, answering, problem
+from tests.client.http import Asked, Hangup, answering, problem
 from tests.e2e.support import REPOSITORY
 from web.planning import assumptions, plan_experiment
 
@@ -257,6 +257,38 @@ def test_events_are_paged_in_order_and_followed_to_the_end(monkeypatch: pytest.M
     assert told == [1, 2, 3, 4, 5]
     assert [after for _, after in asked_for[:5]] == ["0", "2", "3", "3", "5"]
     assert {kind for kind, _ in asked_for} == {"log"}
+
+
+def test_following_misses_nothing_that_comes_with_the_end() -> None:
+    stored: list[dict[str, object]] = []
+
+    def ending(_asked: Asked) -> tuple[int, object]:
+        """Between the look for events and this one the last of them is stored, and the run ends."""
+        if not stored:
+            stored.append({"type": "log", "seq": 1, "time": 1.0, "step": 1, "message": "the last words"})
+        return 200, a_run(1, state=RunState.SUCCEEDED)
+
+    routes: dict[str, object] = {
+        "GET /api/v1/runs/run-1/events": lambda asked: (200, stored if "after_seq=0" in asked.path else []),
+        "GET /api/v1/runs/run-1": ending,
+    }
+    with answering(routes) as table, NatLab(table.url) as lab:  # type: ignore[arg-type]
+        assert [event.seq for event in lab.events("run-1", follow=True, every_s=0.01)] == [1]
+
+
+def test_following_outlives_a_server_that_is_away_at_any_of_its_looks() -> None:
+    away = {"events": 3, "run-1": 3}
+
+    def sometimes(asked: Asked) -> tuple[int, object]:
+        what = asked.path.partition("?")[0].rpartition("/")[2]
+        away[what] -= 1
+        if away[what] >= 0:
+            raise Hangup
+        return 200, [] if what == "events" else a_run(1, state=RunState.SUCCEEDED)
+
+    routes: dict[str, object] = {"GET /api/v1/runs/run-1/events": sometimes, "GET /api/v1/runs/run-1": sometimes}
+    with answering(routes) as table, NatLab(table.url, retries=0) as lab:  # type: ignore[arg-type]
+        assert list(lab.events("run-1", follow=True, every_s=0.01)) == []
 
 
 def test_events_of_several_types_are_asked_for_by_name() -> None:

@@ -85,6 +85,8 @@ def test_what_cannot_be_copied_is_one_sentence(
     Database(tmp_path / "natlab.db").close()
     assert run(["backup", str(tmp_path / "natlab.db")]) == 2
     assert "a backup replaces nothing" in capsys.readouterr().err
+    assert run(["backup", str(tmp_path / "natlab.db" / "copy.db")]) == 2
+    assert "could not be copied to" in capsys.readouterr().err
     assert run(["backup", str(tmp_path / "copy.db")]) == 0
     assert "MiB" in capsys.readouterr().out
 

@@ -236,6 +236,13 @@ def test_workers_are_listed_and_a_silent_one_does_not_count(
         monkeypatch.setenv("NATLAB_URL", table.url)
         assert run(["workers", "--require", "box-a"]) == 0
         assert "H200" in capsys.readouterr().out
+        table.routes["GET /api/v1/workers"] = (200, [a_worker("[/box]")])  # which is no markup
+        assert run(["workers"]) == 0 and "[/box]-1" in capsys.readouterr().out
+        table.routes["GET /api/v1/workers"] = (200, [a_worker("box-b", silent_s=-7200)])  # the clock was set back since
+        assert run(["workers"]) == 0 and "0 s ago" in capsys.readouterr().out
+        assert run(["workers", "--require", "box-b"]) == 1
+        table.routes["GET /api/v1/workers"] = (200, [a_worker("box-b", silent_s=300)])
+        capsys.readouterr()
         assert run(["workers", "--require", "box-b"]) == 1
         assert capsys.readouterr().err == "no worker of host box-b was heard of in the last 60 s; see its log\n"
 
@@ -269,6 +276,17 @@ def test_an_address_that_is_none_is_bad_input_and_no_server_that_is_away(
     error = capsys.readouterr().err
     assert error.startswith(f"the server's address is {url!r}, which is none (")
     assert "write it as http://gpu-box:8300" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [["ls"], ["link"], ["up"], ["backup", "copy.db"]])
+def test_a_data_folder_of_nobody_is_one_sentence(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NATLAB_HOME", "~nobody-at-all/natlab")
+    assert run(command) == 2
+    assert capsys.readouterr().err == (
+        "NATLAB_HOME is '~nobody-at-all/natlab', but there is no such user; write the folder out\n"
+    )
 
 
 def test_without_arguments_the_commands_are_listed(
@@ -318,6 +336,14 @@ def test_launch_with_a_key_of_its_own_sends_it(experiment_file: Path, monkeypatc
         monkeypatch.setenv("NATLAB_URL", table.url)
         assert run(["launch", str(experiment_file), "--key", "tonight"]) == 0
     assert table.asked[0].headers["Idempotency-Key"] == "tonight"
+
+
+@pytest.mark.parametrize("key", ["", "  ", "clé", "two\nlines", "x" * 201])
+def test_a_key_that_no_header_carries_is_one_sentence(
+    key: str, experiment_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["launch", str(experiment_file), "--key", key]) == 2
+    assert capsys.readouterr().err.startswith(f"key is {key[:200]!r}, but it is sent in a header")
 
 
 def test_gc_and_version_and_link_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,6 +124,15 @@ def test_an_address_that_is_none_is_told_before_anything_is_tried(url: str) -> N
         NatLab(url)
 
 
+def test_an_idle_connection_is_let_go_before_the_server_lets_go_of_it() -> None:
+    import uvicorn
+
+    from client.api import http_options
+
+    kept_open_s = http_options("http://127.0.0.1:8300", "token", 1.0)["limits"].keepalive_expiry
+    assert kept_open_s < uvicorn.Config("server.main:create_app").timeout_keep_alive
+
+
 def test_readiness_is_asked_once_and_never_raises() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Progress where there is no terminal: lines that read well in a log."""
+"""Progress where there is no terminal, in lines that read well in a log; and tables where there is little room."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import io
 
 from rich.console import Console
 
-from client.show import PLAIN_LINE_EVERY_S, ExperimentProgress, print_sets
-from tests.client.builders import a_run, an_experiment, with_sets
+from client.show import PLAIN_LINE_EVERY_S, ExperimentProgress, print_comparison, print_experiments, print_sets
+from client.watching import table
+from nat_core.records import RunState
+from tests.client.builders import a_comparison, a_run, an_experiment, with_sets
 
 
 def test_progress_in_a_log_is_a_line_per_change_of_state_and_one_now_and_then() -> None:
@@ -69,3 +71,25 @@ def test_named_sets_have_a_table_beside_the_verdict() -> None:
     log.truncate(0)
     print_sets(Console(file=log), an_experiment(*runs))
     assert log.getvalue() == ""
+
+
+def test_tables_fit_a_terminal_of_80_columns_with_nothing_cut_off() -> None:
+    latest: dict[str, float | None] = {"reward": 0.75, "eval/accuracy": 0.625}
+    experiment = an_experiment(
+        a_run(0, state=RunState.RUNNING, step=10, steps=100, eta_s=187.0, latest=latest),
+        a_run(1, state=RunState.SUCCEEDED, label="rpc · linear · ½", step=100, steps=100, latest=latest),
+    )
+    curves = {(run.id, key): [0.25, 0.5, 0.75] * 10 for run in experiment.runs for key in ("reward", "eval/accuracy")}
+    screen = io.StringIO()
+    console = Console(file=screen, width=80)
+    for draw in (
+        lambda: console.print(table(experiment, curves)),
+        lambda: print_experiments(console, [experiment]),
+        lambda: print_comparison(console, a_comparison()),
+    ):
+        draw()
+    shown = screen.getvalue()
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
+    words = "run-0000000000", "run-0000000001", "rpc · linear · ½", "succeeded", "10/100", "3:07", "0.750", "62.5%"
+    for word in (*words, "exp-0000000000", "tokens", "baseline", "no claim", "31%"):
+        assert word in shown, word

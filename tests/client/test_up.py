@@ -14,8 +14,9 @@ import psutil
 import pytest
 import redis
 
-from client.processes import Child
-from client.up import Settings, SetupError, Stack, StackError, check_port, check_redis
+from client.errors import SetupError
+from client.processes import Child, StopRequested, stop_signals
+from client.up import Settings, Stack, StackError, check_port, check_redis
 from tests.e2e.support import REPOSITORY, free_port
 
 
@@ -127,6 +128,22 @@ def test_a_second_signal_cuts_the_grace_short(tmp_path: Path) -> None:
     started = time.monotonic()
     child.stop(grace_s=60, hurried=lambda: True)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("under_nohup", [False, True])
+def test_a_terminal_that_goes_ends_what_was_not_started_to_outlive_it(under_nohup: bool) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if under_nohup else signal.SIG_DFL)
+    stopped: list[int] = []
+    try:
+        with stop_signals():
+            try:
+                signal.raise_signal(signal.SIGHUP)
+                signal.raise_signal(signal.SIGTERM)
+            except StopRequested as stop:
+                stopped.append(stop.signum)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stopped == [signal.SIGTERM if under_nohup else signal.SIGHUP]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")

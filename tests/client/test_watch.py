@@ -17,7 +17,7 @@ from nat_core.answers import Answers
 from nat_core.events import CheckpointEvent, EvaluationEvent, LogEvent, StateEvent
 from nat_core.records import MetricSeries, RunState
 from tests.client.builders import NOW, a_run, an_experiment, with_sets
-from tests.client.http import Answering, Asked, answering
+from tests.client.http import Answering, Asked, answering, problem
 
 ENDED = an_experiment(
     a_run(0, state=RunState.SUCCEEDED, step=10, started_at=NOW, latest={"reward": 0.75, "eval/accuracy": 0.625}),
@@ -31,6 +31,10 @@ def test_sparkline_goes_from_its_lowest_to_its_highest_value() -> None:
     assert sparkline([0.5, None, 0.25]) == "█▁"
     assert sparkline([3, 3, 3]) == "▁▁▁"
     assert sparkline([]) == sparkline([None]) == ""
+
+
+def test_sparkline_without_room_is_empty() -> None:
+    assert sparkline([1.0, 2.0], width=0) == ""
 
 
 def test_sparkline_of_many_values_shows_the_mean_of_each_share() -> None:
@@ -56,8 +60,8 @@ def test_the_table_has_a_row_with_curves_for_each_run_and_says_why_one_failed() 
     series = [MetricSeries(run_id="run-0000000000", key="reward", x=[1, 2, 3], y=[0.25, 0.5, 0.75])]
     lines = [" ".join(line.split()) for line in drawn(table(ENDED, curves_of(series))).splitlines()]
     assert lines[0] == "half the tokens exp-0000000000 failed 2/2 runs ended"
-    assert lines[3] == "run-0000000000 full 0 succeeded 10/10 – 0.750 ▁▅█ 62.5%"
-    assert lines[4] == "run-0000000001 rpc · linear · ½ 0 failed 3/10 – – –"
+    assert lines[3] == "run-0000000000 full succeeded 10/10 – 0.750 ▁▅█ 62.5%"
+    assert lines[4] == "run-0000000001 rpc · linear · ½ failed 3/10 – – –"
     assert lines[5] == "run-0000000001: the loss was NaN at step 3"
 
 
@@ -82,6 +86,19 @@ def test_the_live_table_asks_for_the_curves_of_runs_that_have_begun() -> None:
         assert server.asked == []
         live(ENDED)
     assert "run_ids=run-0000000000&" in server.asked[0].path and "▁█" in screen.getvalue()
+
+
+def test_the_live_table_shows_the_runs_where_their_curves_cannot_be_had() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=160)
+    busy = (503, problem(503, "busy", "others are writing"))
+    with (
+        answering({"GET /api/v1/metrics": busy}) as server,
+        NatLab(server.url, retries=0) as lab,
+        LiveTable(console, lab) as live,
+    ):
+        live(ENDED)
+    assert "run-0000000000" in screen.getvalue() and len(server.asked) == 1
 
 
 def watching(server: Answering, monkeypatch: pytest.MonkeyPatch) -> None:

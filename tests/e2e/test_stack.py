@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from client import valkey
 from client.api import ApiError, NatLab, ServerUnreachable
 from client.processes import Child
-from client.up import valkey_arguments, valkey_binary
 from nat_core.records import RunState
 from nat_core.spec import ExperimentSpec
 from tests.e2e.support import Command, free_port, natlab, processes_of, running_stack
@@ -138,7 +138,7 @@ def test_what_was_stored_is_there_after_a_restart(tmp_path: Path, small_demo: Ex
 
 def test_with_redis_away_a_launch_is_refused_and_nothing_is_stored(tmp_path: Path, small_demo: ExperimentSpec) -> None:
     path = tmp_path / "v.sock"
-    redis = Child("valkey", [str(valkey_binary()), *valkey_arguments(tmp_path, path)], tmp_path / "valkey.log")
+    redis = Child("valkey", [str(valkey.binary()), *valkey.arguments(tmp_path, path)], tmp_path / "valkey.log")
     while not path.exists():
         time.sleep(0.05)
     with running_stack(tmp_path / "home", env={"NATLAB_REDIS_URL": f"unix://{path}"}) as up, up.connect() as lab:

@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nat_core.checkpoint import (
-    bring_back,
-    cleared_on_error,
-    list_checkpoints,
-    places,
-    put_in_place,
-    seal,
-    verify_checkpoint,
-)
+from nat_core.checkpoint import bring_back, cleared_on_error, places, put_in_place
 from nat_core.errors import DiskError
+from nat_core.manifest import list_checkpoints, seal, verify_checkpoint
 
 
 class Killed(BaseException):

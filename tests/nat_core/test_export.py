@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nat_core.checkpoint import list_checkpoints, save_checkpoint
+from nat_core.checkpoint import save_checkpoint
 from nat_core.errors import CheckpointError, SpecError
 from nat_core.export import export, main
+from nat_core.manifest import list_checkpoints
 from nat_core.model import DEMO_DIR, Policy, load_policy
 from nat_core.optim import build_optimizer, build_schedule
 from nat_core.spec import ModelSpec, OptimSpec, ResourcesSpec
@@ -117,3 +120,21 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path, capsys: pytest.Cap
     shutil.rmtree(tmp_path / "mine")
     assert main([str(tmp_path / "run"), str(tmp_path / "mine")]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] == str(tmp_path / "mine")
+
+
+def test_what_needs_no_torch_is_done_or_refused_without_it(tmp_path: Path) -> None:
+    trained_run(tmp_path / "run", "all weights")
+    program = (
+        "import sys\n"
+        "from nat_core.export import main\n"
+        "for arguments in (['--help'], [sys.argv[1], sys.argv[1]], [sys.argv[2], 'new'], [sys.argv[1], sys.argv[3]]):\n"
+        "    try:\n"
+        "        print(main(arguments))\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code)\n"
+        "    assert 'torch' not in sys.modules, arguments\n"
+    )
+    argv = [sys.executable, "-c", program, *(str(tmp_path / name) for name in ("run", "none", "copy"))]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert [line for line in done.stdout.splitlines() if line in ("0", "2")] == ["0", "2", "2", "0"], done.stderr
+    assert (tmp_path / "copy" / "config.json").is_file()

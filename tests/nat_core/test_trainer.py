@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from transformers import PreTrainedTokenizerFast
 
-from nat_core.checkpoint import list_checkpoints, verify_checkpoint
 from nat_core.demo.task import random_chain
 from nat_core.errors import CheckpointError
 from nat_core.events import (
@@ -27,6 +26,7 @@ from nat_core.events import (
     StateEvent,
     parse_event,
 )
+from nat_core.manifest import list_checkpoints, verify_checkpoint
 from nat_core.reward.sample import Sample, Verdict
 from nat_core.reward.table import VERIFIERS, Kind
 from nat_core.spec import RunSpec

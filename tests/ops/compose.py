@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from client.up import valkey_binary
+from client import valkey
 from tests.e2e.support import REPOSITORY
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?::-([^}]*))?\})")
@@ -52,7 +52,7 @@ class LocalBox:
             (self.root / "secrets" / name).write_text(content)
         # Where Debian's redis-server is not installed, Valkey takes the same arguments.
         if shutil.which("redis-server") is None:
-            (self.root / "bin" / "redis-server").symlink_to(valkey_binary())
+            (self.root / "bin" / "redis-server").symlink_to(valkey.binary())
 
     def localize(self, value: Any) -> Any:
         """The same value with the box's paths, ports and hosts."""

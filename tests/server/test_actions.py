@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 
 from nat_core.records import ACTIONS, TRANSITIONS, RunState
-from server.life import KILL_S, RunLife
+from server.leases import KILL_S
+from server.life import RunLife
 from tests.server.conftest import Api
 from tests.server.test_restarts import Clock, clock, life  # noqa: F401  (fixtures)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from server.credentials import Role, cookie_name, may, token_file, with_tokens
+from server.credentials import Role, cookie_name, cookie_value, may, token_file, with_tokens
 from server.errors import StartError
 from server.main import create_app
 from server.settings import Settings
@@ -55,6 +55,14 @@ def test_a_token_from_the_environment_comes_first_and_is_not_written_down(tmp_pa
     settings = with_tokens(Settings(home=tmp_path, token="from-the-environment"))
     assert settings.token == "from-the-environment"
     assert not token_file(tmp_path, Role.OPERATOR).exists() and token_file(tmp_path, Role.WORKER).exists()
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.WORKER])
+def test_two_roles_with_one_token_stop_the_start(tmp_path: Path, role: Role) -> None:
+    settings = Settings(home=tmp_path, token=TOKENS[Role.OPERATOR])
+    token_file(tmp_path, role).write_text(f"{TOKENS[Role.OPERATOR]}\n")
+    with pytest.raises(StartError, match="a token stands for one role"):
+        with_tokens(settings)
 
 
 def test_without_auth_nothing_is_made(tmp_path: Path) -> None:
@@ -117,6 +125,11 @@ def test_a_link_opens_the_browser_in_its_role(locked: TestClient, role: Role) ->
     assert launched.status_code == (201 if role is Role.OPERATOR else 403)
 
 
+def test_a_cookie_that_came_over_tls_never_goes_without(locked: TestClient) -> None:
+    answer = locked.get(f"/?token={TOKENS[Role.OPERATOR]}", headers={"x-forwarded-proto": "https"})
+    assert answer.headers["set-cookie"].endswith("; SameSite=strict; Secure")
+
+
 def test_a_link_that_is_opened_again_leaves_the_address_again(locked: TestClient) -> None:
     link = f"/experiments?token={TOKENS[Role.OPERATOR]}"
     for _ in range(2):
@@ -128,6 +141,18 @@ def test_a_cookie_does_not_open_what_only_workers_do(locked: TestClient) -> None
     assert locked.put("/api/v1/workers/w-1", json={"hostname": "box"}).status_code == 403
     by_token = locked.put("/api/v1/workers/w-1", json={"hostname": "box"}, headers=bearer(Role.OPERATOR))
     assert by_token.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "others",
+    ['seen={"page": 1}', "name=two words", "lone", 'half="open', "user@box=1", "name=\xe4", "natlab-8300=of-another"],
+)
+def test_cookies_of_other_servers_on_this_machine_lock_nobody_out(locked: TestClient, others: str) -> None:
+    ours = f"{cookie_name('127.0.0.1:8300')}={cookie_value(TOKENS[Role.OPERATOR])}"
+    for cookies in (f"{others}; {ours}", f"{ours}; {others}"):
+        answer = locked.get("/api/v1/runs", headers={"cookie": cookies.encode("latin-1")})  # type: ignore[dict-item]
+        assert answer.status_code == 200, cookies
+    assert locked.get("/api/v1/runs", headers={"cookie": others.encode("latin-1")}).status_code == 401  # type: ignore[dict-item]
 
 
 def test_a_worker_s_token_is_no_link(locked: TestClient) -> None:

@@ -16,9 +16,10 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 import server.db
+from server import rollup
 from server.db import Database
 from server.errors import BusyError, StartError
-from server.tables import WorkerRow
+from server.tables import AttemptRow, ExperimentRow, RunRow, WorkerRow
 
 
 def test_migrations_from_empty_make_the_tables_that_the_code_declares(tmp_path: Path) -> None:
@@ -46,6 +47,95 @@ def test_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(StartError, match=r"natlab\.db does not fit this version.*another NATLAB_HOME"):
         Database(tmp_path / "natlab.db")
+
+
+@pytest.mark.parametrize("damage", ["no database", "another's folder"])
+def test_what_is_no_database_is_refused_in_a_sentence(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "natlab.db"
+    if damage == "no database":
+        path.write_bytes(b"what a crash or a careless copy left behind\n" * 100)
+    else:
+        path.mkdir()
+    with pytest.raises(StartError, match=r"natlab\.db cannot be opened.*see that it is whole"):
+        Database(path)
+
+
+def test_a_folder_s_name_may_hold_what_an_address_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "100% what? #1 ünï" / "natlab.db"
+    database = Database(path)
+    with database.write() as session:
+        session.add(WorkerRow(id="w-1", hostname="box"))
+    with database.read() as session:
+        assert session.get_one(WorkerRow, "w-1").hostname == "box"
+    database.close()
+    with closing(sqlite3.connect(path)) as found:
+        assert found.execute("SELECT id FROM worker").fetchall() == [("w-1",)]
+    assert [found.name for found in tmp_path.iterdir()] == [path.parent.name]
+
+
+_OF_OLD: dict[str, dict[str, object]] = {
+    "experiment": {"id": "exp-1", "name": "old", "tags": "[]", "notes": "", "archived": 0, "spec": "{}"},
+    "run": {
+        "id": "run-1",
+        "experiment_id": "exp-1",
+        "cell": 0,
+        "label": "full",
+        "seed": 0,
+        "state": "succeeded",
+        "attempt": 1,
+        "worker_id": "w-1",
+        "step": 1,
+        "steps": 1,
+        "latest": "{}",
+        "tags": "[]",
+        "notes": "",
+        "archived": 0,
+        "spec": "{}",
+        "started_at": "2026-01-01 00:00:00.000000",
+    },
+    "worker": {"id": "w-1", "hostname": "box", "hardware": "{}"},
+    "event": {
+        "run_id": "run-1",
+        "attempt": 1,
+        "seq": 1,
+        "type": "metrics",
+        "step": 1,
+        "time": 1.0,
+        "body": '{"seq":1,"time":1.0,"step":1,"type":"metrics","values":{"reward":0.5}}',
+    },
+}
+_MOMENTS = ("created_at", "registered_at", "seen_at")
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003", "0004", "0005", "0006"])
+def test_a_database_of_every_earlier_schema_is_read_as_one_of_this(tmp_path: Path, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(server.db.__file__).parent / "migrations"))
+    engine = create_engine(f"sqlite:///{tmp_path}/natlab.db")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        for table, row in _OF_OLD.items():
+            known = {name for _, name, *_ in connection.exec_driver_sql(f"PRAGMA table_info({table})")}
+            moments = {name: "2026-01-01 00:00:00.000000" for name in _MOMENTS if name in known}
+            values = row | moments
+            names = ", ".join(values)
+            marks = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+    engine.dispose()
+    database = Database(tmp_path / "natlab.db")
+    with database.read() as session:
+        assert session.get_one(ExperimentRow, "exp-1").launch_key is None
+        run, worker = session.get_one(RunRow, "run-1"), session.get_one(WorkerRow, "w-1")
+        assert (run.priority, run.restarts, run.resumed_step, run.instance) == (0, 0, 0, "")
+        assert (worker.labels, worker.instance, worker.home) == ([], "", "")
+        if revision == "0001":  # from then on whoever stored the event stored these, too
+            assert session.get_one(AttemptRow, ("run-1", 1)).worker_id == "w-1"
+        if revision < "0003":
+            assert [bucket.points() for bucket in rollup.read(session, "run-1", 1, "reward", 16, -1)] == [[(1, 0.5)]]
+    with database.write() as session:
+        assert compare_metadata(MigrationContext.configure(session.connection()), SQLModel.metadata) == []
+    database.close()
 
 
 def test_readers_cannot_write(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -53,6 +54,23 @@ def test_folders_of_runs_that_are_not_there_go_and_others_stay(app: FastAPI, api
     assert swept["folder_bytes"] == planned["folder_bytes"] >= 100_000
     assert kept.exists() and other.exists() and not left.exists() and (outside / "file").read_text() == "kept"
     assert api.call("POST", "/gc", json={})["folders"] == []
+
+
+def test_a_folder_that_cannot_be_removed_keeps_no_other_from_going(
+    app: FastAPI, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, left = folder_of(app, "run-0000000000"), folder_of(app, "run-1111111111")
+    remove = shutil.rmtree
+
+    def refuse_one(folder: Path) -> None:
+        if folder == stuck:
+            raise PermissionError(f"{folder} is root's")
+        remove(folder)
+
+    monkeypatch.setattr("server.gc.shutil.rmtree", refuse_one)
+    swept = api.call("POST", "/gc", json={})
+    assert swept["folders"] == [left.name] and 100_000 <= swept["folder_bytes"] < 200_000
+    assert stuck.exists() and not left.exists()
 
 
 def test_the_file_shrinks_by_what_deleted_runs_held(app: FastAPI, api: Api) -> None:

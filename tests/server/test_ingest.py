@@ -142,6 +142,9 @@ def test_ingestor_is_not_held_up_by_entries_it_cannot_read(
     connection.xadd(STREAM, {"run": running, "attempt": "x", "events": "[]"})
     connection.xadd(STREAM, {"run": running, "attempt": "1", "events": '[{"type":"surprise"}]'})
     connection.xadd(STREAM, {"run": running, "attempt": "1", "events": "["})
+    for time in ("NaN", "Infinity", "1e300", "-1"):  # none of which a log could show, or a row hold
+        said = f'{{"type":"log","seq":1,"time":{time},"step":0,"message":"when?"}}'
+        connection.xadd(STREAM, {"run": running, "attempt": "1", "events": f"[{said}]"})
     connection.xadd(STREAM, entry(running, 1, []))
     connection.xadd(STREAM, entry(running, 1, [LogEvent(seq=1, time=0, step=0, message="fine")]))
     wait_until(lambda: row_counts(app)["event"] == 1)
@@ -156,6 +159,28 @@ def test_ingestor_goes_on_after_redis_lost_everything(
     connection.flushall()
     connection.xadd(STREAM, entry(running, 1, [metrics(2, 2, reward=0.6)]))
     wait_until(lambda: row_counts(app)["event"] == 2)
+
+
+def test_ingestor_outlives_a_redis_that_lost_everything_and_takes_no_writes_yet(
+    app: FastAPI, running: str, connection: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = app.state.broker.redis.xgroup_create
+    refusals = [redis.exceptions.ReadOnlyError("READONLY You can't write against a read only replica.")]
+
+    def refuse_once(*args: Any, **kwargs: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(app.state.broker.redis, "xgroup_create", refuse_once)
+    connection.xadd(STREAM, entry(running, 1, [metrics(1, 1, reward=0.5)]))
+    ingestor = Ingestor(app.state.broker, app.state.store)
+    ingestor.start()
+    try:
+        wait_until(lambda: row_counts(app)["event"] == 1)
+        assert not refusals
+    finally:
+        ingestor.stop()
 
 
 def test_only_new_events_are_told_as_news(app: FastAPI, running: str) -> None:

@@ -162,5 +162,7 @@ def test_worker_that_fell_silent_is_none_to_wait_for(api: Api, app: FastAPI, min
     with app.state.store.db.write() as session:  # or it was heard of before the clock was set back
         session.get(WorkerRow, "w-1").seen_at = utc_now() + timedelta(minutes=minutes)
     assert waits_for(api, run_id) == "No worker is there." and app.state.life.that_can_start() == []
+    assert [worker["alive"] for worker in api.call("GET", "/workers")] == [False]
     register(api, "w-1")
     assert waits_for(api, run_id) == "An idle worker is about to take it."
+    assert [worker["alive"] for worker in api.call("GET", "/workers")] == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
 from nat_core.events import LogEvent, StateEvent
 from server.attempts import NOTHING, kept_to
@@ -61,6 +63,24 @@ def test_run_whose_worker_is_silent_waits_again_and_says_why(api: Api, life: Run
     assert "w-1" in run["message"] and run["finished_at"] is None
     assert api.run(waiting)["restarts"] == 0
     assert life.end_leases(60) == []
+
+
+def test_end_that_the_disk_does_not_take_ends_no_lease(app: FastAPI, api: Api, life: RunLife, clock: Clock) -> None:
+    run_id = api.one_run()
+    clock.now += 1000
+    api.claim(run_id)
+
+    def is_full(_connection: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    event.listen(app.state.store.db._writer, "commit", is_full)
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            life.finish(run_id, 1, "succeeded")
+    finally:
+        event.remove(app.state.store.db._writer, "commit", is_full)
+    assert life.end_leases(60) == []
+    assert api.finish(run_id)["state"] == "succeeded"
 
 
 def test_heartbeat_keeps_the_lease_whatever_the_time_of_day_says(

@@ -97,3 +97,11 @@ def test_roots_come_from_the_environment_and_are_few_without_it(
     assert Settings.from_env(env).allowed_roots == (tmp_path, tmp_path / "me")
     listed = Settings.from_env({**env, "NATLAB_ALLOWED_ROOTS": "/srv/data:models"})
     assert listed.allowed_roots == (Path("/srv/data"), tmp_path / "models")
+
+
+def test_a_hub_id_too_long_for_any_file_is_the_asker_s_mistake(client: TestClient) -> None:
+    model = {"path": f"{'a' * 300}/b"}
+    answer = launch(client, model=model)
+    assert (answer.status_code, answer.json()["code"]) == (422, "model"), answer.text
+    draft = {"document": experiment(base={"steps": 2, "model": model})}
+    assert client.post("/experiments/draft/plan", json=draft).status_code == 200

@@ -57,6 +57,17 @@ def test_taken_port_is_one_sentence(tmp_path: Path, redis_url: str) -> None:
     assert_one_sentence(ended, f"NATLAB_PORT is {port}", "another port")
 
 
+def test_what_is_no_name_of_a_host_is_one_sentence(tmp_path: Path, redis_url: str) -> None:
+    ended = start(environment(tmp_path, NATLAB_REDIS_URL=redis_url, NATLAB_PORT="0", NATLAB_HOST="gpu..box"))
+    assert_one_sentence(ended, "on gpu..box", "correct NATLAB_HOST")
+
+
+def test_a_damaged_database_is_one_sentence(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "natlab.db").write_text("what a careless copy left behind")
+    ended = start(environment(tmp_path, NATLAB_REDIS_URL=redis_url, NATLAB_PORT="0"))
+    assert_one_sentence(ended, f"the database {tmp_path}/natlab.db cannot be opened", "file is not a database")
+
+
 def test_unreachable_redis_is_one_sentence_without_the_password(tmp_path: Path) -> None:
     url = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
     ended = start(environment(tmp_path, NATLAB_REDIS_URL=url, NATLAB_PORT="0"))
@@ -98,6 +109,12 @@ def test_serves_alone_on_its_home_and_ends_well_with_a_stream_open(
     [
         ({}, "NATLAB_REDIS_URL is ''"),
         ({"NATLAB_REDIS_URL": "http://x"}, "NATLAB_REDIS_URL is 'http://x'"),
+        ({"NATLAB_REDIS_URL": "redis://:hunter2@host:port/0"}, "NATLAB_REDIS_URL is 'redis://:***@host:port/0'"),
+        ({"NATLAB_REDIS_URL": "redis://:hunter2#x@host/0"}, "NATLAB_REDIS_URL is 'redis://:***@host/0'"),
+        ({"NATLAB_REDIS_URL": "redis://[::1/0"}, "NATLAB_REDIS_URL is 'redis://[::1/0'"),
+        ({"NATLAB_HOME": "~nobody-at-all/x"}, "NATLAB_HOME is '~nobody-at-all/x'"),
+        ({"NATLAB_ALLOWED_ROOTS": "/srv:~nobody-at-all"}, "NATLAB_ALLOWED_ROOTS is '~nobody-at-all'"),
+        ({"NATLAB_TOKEN_FILE": "~nobody-at-all/token"}, "NATLAB_TOKEN_FILE is '~nobody-at-all/token'"),
         ({"NATLAB_PORT": "eighty"}, "NATLAB_PORT is 'eighty'"),
         ({"NATLAB_PORT": "70000"}, "NATLAB_PORT is '70000'"),
         ({"NATLAB_LEASE_S": "-1"}, "NATLAB_LEASE_S is '-1'"),
@@ -114,7 +131,7 @@ def test_settings_name_the_variable_its_value_and_the_rule(variables: dict[str, 
     env = {"NATLAB_REDIS_URL": "redis://127.0.0.1"} if variables and "NATLAB_REDIS_URL" not in variables else {}
     with pytest.raises(SettingsError) as raised:
         Settings.from_env({**env, **variables})
-    assert words in raised.value.message
+    assert words in raised.value.message and "hunter2" not in raised.value.message
 
 
 def test_settings_beyond_loopback_with_a_token_from_a_file(tmp_path: Path) -> None:
@@ -136,6 +153,8 @@ def test_settings_beyond_loopback_with_a_token_from_a_file(tmp_path: Path) -> No
     [
         ("redis://:pass@host:1/0", "redis://:***@host:1/0"),
         ("redis://user:p@ss@host/0", "redis://user:***@host/0"),
+        ("redis://user:p#s/s[@host/0", "redis://user:***@host/0"),
+        ("redis://user@host/0", "redis://user@host/0"),
         ("redis://host/0", "redis://host/0"),
         ("unix:///tmp/v.sock", "unix:///tmp/v.sock"),
     ],

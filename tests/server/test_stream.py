@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 import redis
 from fastapi import FastAPI
 
+from nat_core.spec import ExperimentSpec
 from server.errors import BusyError
 from server.hub import Hub, Message
 from server.ingest import STREAM
 from tests.server.conftest import Api
-from tests.server.support import entry, metrics, served
+from tests.server.support import entry, experiment, metrics, served, wait_until
 
 
 @pytest.fixture
@@ -34,6 +36,10 @@ def listening(url: str, **params: str) -> Iterator[Iterator[tuple[str, Any]]]:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield parsed(answer.iter_lines())
+
+
+def one_budget() -> ExperimentSpec:
+    return ExperimentSpec.model_validate(experiment(budgets=[{"selector": "full"}]))
 
 
 def parsed(lines: Iterator[str]) -> Iterator[tuple[str, Any]]:
@@ -117,6 +123,44 @@ def test_silence_is_filled_with_pings_and_closing_ends_the_stream() -> None:
         return texts + [text async for text in stream if not text.startswith(":")]
 
     assert asyncio.run(scene()) == [": ping\n\n", ": ping\n\n"]
+
+
+def test_what_is_told_last_is_what_holds(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = app.state.store
+    (run_id,) = (run.id for run in store.create_experiment(one_budget(), announce=lambda _: None).runs)
+    told: list[str] = []
+    later = threading.Thread(target=lambda: store.edit_run(run_id, notes="later"))
+
+    def publish(message: Message) -> None:
+        if not later.ident:  # the first change has been read and is about to be told when the second one is made
+            later.start()
+            wait_until(lambda: store.get_run(run_id).notes == "later")
+            later.join(0.3)  # it would overtake here, if it could
+        told.append(json.loads(message.data)["notes"])
+
+    monkeypatch.setattr(store._hub, "publish", publish)
+    store.edit_run(run_id, notes="first")
+    later.join()
+    assert told == ["first", "later"]
+
+
+def test_a_signal_that_ends_the_server_while_a_stream_is_opened_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+
+    def be_told_to_go(_last_id: str) -> list[Message]:  # in the same thread and with the hub's lock, as a signal may
+        hub.close()
+        return []
+
+    monkeypatch.setattr(hub, "_since", be_told_to_go)
+
+    async def scene() -> list[str]:
+        return [text async for text in hub.read(hub.open(last_id="x-1"), ping_s=5)]
+
+    told: list[list[str]] = []
+    thread = threading.Thread(target=lambda: told.append(asyncio.run(scene())), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert told == [[]]
 
 
 def test_reader_that_leaves_is_forgotten() -> None:

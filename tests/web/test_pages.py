@@ -68,6 +68,16 @@ def test_experiments_are_found_by_words_in_their_name_or_tags(client: TestClient
     assert client.get("/experiments", params={"q": "x" * 900}).status_code == 200
 
 
+@pytest.mark.parametrize("words", ["über", "ÖL", "GRÜN", "ün", 'say "hi"', "c:\\"])
+def test_experiments_are_found_by_words_in_any_script(client: TestClient, store: Store, words: str) -> None:
+    launch(store, small_spec("Über Öl").model_copy(update={"tags": ["Grün", 'say "Hi"', "C:\\"]}))
+    launch(store, small_spec("another").model_copy(update={"tags": ["one", "two"]}))
+    (row,) = rows_of(client.get("/experiments", params={"q": words}).text, "experiments-table")
+    assert row.startswith("Über Öl")
+    for punctuation in ('", "', "[", "\\u00"):  # of how tags are stored, which nobody wrote
+        assert "experiments-table" not in client.get("/experiments", params={"q": punctuation}).text
+
+
 def test_commands_carry_the_name_of_the_token_s_variable_where_one_is_needed(
     client: TestClient, tmp_path: Path
 ) -> None:

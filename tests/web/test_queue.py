@@ -39,7 +39,10 @@ def test_workers_and_queue_are_told_in_order_with_reasons(client: TestClient, st
     assert "it is the next one" in queue[0] and "1 run is ahead of it" in queue[1] and "2 runs are ahead" in queue[2]
 
 
-def test_an_idle_worker_takes_the_next_and_a_silent_one_does_not_count(client: TestClient, store: Store) -> None:
+@pytest.mark.parametrize("minutes", [-5, 60])
+def test_an_idle_worker_takes_the_next_and_a_silent_one_does_not_count(
+    client: TestClient, store: Store, minutes: int
+) -> None:
     launch(store, small_spec())
     store.register_worker("box", "box", HARDWARE)
     html = client.get("/workers").text
@@ -47,7 +50,7 @@ def test_an_idle_worker_takes_the_next_and_a_silent_one_does_not_count(client: T
     with store.db.write() as session:
         row = session.get(WorkerRow, "box")
         assert row is not None
-        row.seen_at = utc_now() - timedelta(minutes=5)
+        row.seen_at = utc_now() + timedelta(minutes=minutes)  # or before the clock was set back
         session.add(row)
     html = client.get("/workers").text
     assert "silent" in rows_of(html, "workers")[0] and "No worker is there" in rows_of(html, "queue")[0]

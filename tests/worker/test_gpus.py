@@ -46,6 +46,6 @@ def test_run_without_gpus_sees_none_and_a_machine_without_says_nothing(tmp_path:
 def test_worker_leases_what_its_own_environment_leaves_it() -> None:
     assert leasable([0, 1, 2], None) == [0, 1, 2]
     assert leasable([0, 1, 2], "2, 0") == [0, 2]
-    assert leasable([0, 1], "") == []
+    assert leasable([0, 1], "") == [] and leasable([0, 1], "-1") == [] and leasable([0, 1], "1,-1,0") == [1]
     with pytest.raises(WorkerError, match="CUDA_VISIBLE_DEVICES is 'GPU-3f'"):
         leasable([0], "GPU-3f")

@@ -87,7 +87,11 @@ def test_two_workers_share_the_queue_under_two_names(start: Start, api: Api) -> 
     [
         ({"NATLAB_REDIS_URL": ""}, "NATLAB_REDIS_URL is ''"),
         ({"NATLAB_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "NATLAB_REDIS_URL is 'redis://:***@127.0.0.1:1/0'"),
+        ({"NATLAB_REDIS_URL": "redis://:hunter2@box:port"}, "NATLAB_REDIS_URL is 'redis://:***@box:port'"),
         ({"NATLAB_SERVER_URL": "server:8300"}, "NATLAB_SERVER_URL is 'server:8300'"),
+        ({"NATLAB_SERVER_URL": "http://server:port"}, "NATLAB_SERVER_URL is 'http://server:port'"),
+        ({"NATLAB_SERVER_URL": "https://server", "SSL_CERT_FILE": "/dev/null"}, "SSL_CERT_FILE is '/dev/null'"),
+        ({"NATLAB_HOME": "~nobody-at-all"}, "NATLAB_HOME is '~nobody-at-all'"),
         ({"NATLAB_HEARTBEAT_S": "soon"}, "NATLAB_HEARTBEAT_S is 'soon'"),
         ({"NATLAB_SHUTDOWN_GRACE_S": "-1"}, "NATLAB_SHUTDOWN_GRACE_S is '-1'"),
         ({"NATLAB_LOG_FORMAT": "xml"}, "NATLAB_LOG_FORMAT is 'xml', but it is text or json"),

@@ -12,7 +12,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.server.support import metrics
-from worker.relay import STREAM, EventRelay
+from worker.folder import BlackBox
+from worker.relay import STREAM, Backfill, EventRelay
 from worker.tail import EventTail
 
 
@@ -104,3 +105,15 @@ def test_relay_does_not_hold_its_absence_against_the_server(path: Path, connecti
     relay.confirm(0)
     relay.pump()
     assert sent(connection) == [1, 2]
+
+
+def test_backfill_says_of_each_attempt_which_were_in_the_folder_before(tmp_path: Path, connection: redis.Redis) -> None:
+    boxes = {}
+    for attempt in (1, 2, 4):
+        boxes[attempt] = BlackBox(tmp_path / f"events.{attempt}.jsonl", tmp_path / f"usage.{attempt}.jsonl")
+        append(boxes[attempt].events, 1)
+    backfill = Backfill(boxes, connection, "run-a")
+    backfill.confirm({})
+    backfill.pump()
+    entries: Any = connection.xrange(STREAM)
+    assert [(fields["attempt"], fields["folder"]) for _, fields in entries] == [("1", ""), ("2", "1"), ("4", "1,2")]

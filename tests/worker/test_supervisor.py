@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -17,6 +18,9 @@ from fastapi import FastAPI
 from server.settings import Settings
 from tests.server.conftest import Api
 from tests.server.support import metrics, wait_until
+from worker.client import ServerClient
+from worker.errors import RefusedError, ServerAwayError, StrangerError, WorkerError
+from worker.folder import RunFolder
 from worker.identity import Identity
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -371,7 +375,6 @@ def test_folder_that_somebody_else_holds_gives_the_run_back_and_costs_it_nothing
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from worker.client import Claimed
-    from worker.folder import RunFolder
 
     supervisor._settings = replace(worker_settings, folder_wait_s=0.2)
     monkeypatch.setattr("server.rests.REST_S", 0.0)
@@ -397,9 +400,6 @@ def test_folder_that_cannot_be_made_fails_the_run(supervisor: Supervisor, api: A
 def test_training_goes_on_while_the_server_is_away(
     worker_settings: WorkerSettings, supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.client import ServerClient
-    from worker.errors import ServerAwayError
-
     monkeypatch.setenv("FAKE_STEP_S", "0.1")
     heartbeat, away_until = ServerClient.heartbeat, time.monotonic() + 0.6
 
@@ -412,3 +412,44 @@ def test_training_goes_on_while_the_server_is_away(
     supervisor.run(folder.name)
     assert api.run(folder.name)["state"] == "succeeded"
     assert os.path.exists(worker_settings.runs / folder.name / "spec.json")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RefusedError("this server needs its token", 401, "unauthorized"),
+        StrangerError("a proxy answered with 404"),
+    ],
+)
+def test_training_goes_on_where_the_answer_says_nothing_of_the_attempt(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, answer: WorkerError
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "0.1")
+    heartbeat, answers = ServerClient.heartbeat, [answer] * 3
+
+    def sometimes(client: ServerClient, me: Identity, run_id: str, attempt: int, step: int) -> object:
+        if answers:
+            raise answers.pop()
+        return heartbeat(client, me, run_id, attempt, step)
+
+    monkeypatch.setattr(ServerClient, "heartbeat", sometimes)
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["attempt"], answers) == ("succeeded", 1, [])
+
+
+def test_trainer_whose_name_the_disk_does_not_take_is_ended_with_its_attempt(
+    supervisor: Supervisor, api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STEP_S", "30")
+    begun: list[int] = []
+
+    def is_full(_folder: RunFolder, pid: int) -> None:
+        begun.append(pid)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "name_holder", is_full)
+    supervisor.run(folder.name)
+    run = api.run(folder.name)
+    assert (run["state"], run["reason"]) == ("failed", "disk") and "No space left" in run["message"]
+    assert [psutil.pid_exists(pid) for pid in begun] == [False]
