@@ -64,10 +64,9 @@ def test_costs_start_at_zero_and_shares_are_per_cent() -> None:
     assert seconds.figure["layout"]["yaxis"]["rangemode"] == "tozero"
     assert seconds.caption == "seconds, by step"
     accuracy = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0, 10], [0.47, 0.8])], LIGHT)
-    assert accuracy.figure["layout"]["yaxis"]["tickformat"] == ".0%"
     assert accuracy.figure["layout"]["yaxis"]["rangemode"] == "normal"
     narrow = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0, 10], [0.47, 0.48])], LIGHT)
-    assert narrow.figure["layout"]["yaxis"]["tickformat"] == ".1%"
+    assert narrow.figure["layout"]["yaxis"]["tickformat"] == "~%"  # 47%, 47.5%, 48%: as many decimals as ticks have
 
 
 def test_a_single_value_and_equal_values_get_a_sensible_range() -> None:
@@ -105,8 +104,25 @@ def test_an_axis_from_zero_has_no_needless_decimals_that_its_margin_would_cut() 
     nearly_full = [Line("run", 0, [1, 2], [0.99, 1.0])]
     use = line_chart(METRICS["system/host_cpu"], nearly_full, LIGHT).figure["layout"]
     close = line_chart(METRICS["eval/accuracy"], nearly_full, LIGHT).figure["layout"]
-    assert (use["yaxis"]["tickformat"], close["yaxis"]["tickformat"]) == (".0%", ".1%")
-    assert close["margin"]["l"] > use["margin"]["l"]
+    rare = [Line("run", 0, [1, 2], [0.0, 0.0004])]
+    closest = line_chart(METRICS["clip_ratio"], rare, LIGHT).figure["layout"]
+    assert closest["margin"]["l"] > close["margin"]["l"] > use["margin"]["l"]
+
+
+def test_small_shares_and_large_numbers_are_read_without_zeros_or_exponents() -> None:
+    clipped = line_chart(METRICS["clip_ratio"], [Line("run", 0, [1, 2], [0.0, 0.0004])], LIGHT)
+    assert clipped.rows == [["run", "0.0%", "0.040%", "0.0%", "0.040%", "2"]]
+    assert clipped.figure["data"][0]["hovertemplate"] == "%{y:.3~p}"
+    fast = line_chart(METRICS["perf/tokens_per_s"], [Line("run", 0, [1], [52_345.0])], LIGHT)
+    assert fast.figure["data"][0]["hovertemplate"] == "%{y:,.4~r} tokens/s"
+    flops = line_chart(METRICS["flops/update"], [Line("run", 0, [1, 2], [5.12e9, 1.2e15])], LIGHT)
+    assert flops.rows[0][1:3] == ["5.12G FLOP", "1.20P FLOP"] and flops.caption == "FLOP, by step"
+    assert flops.figure["layout"]["yaxis"]["tickformat"] == "~s"
+
+
+def test_a_hover_label_has_whole_names() -> None:
+    chart = curves_chart(REWARD, [curve(0, [0.2, 0.4])], LIGHT)
+    assert chart.figure["layout"]["hoverlabel"]["namelength"] == -1
 
 
 @pytest.mark.parametrize("key", METRICS)

@@ -41,7 +41,15 @@ def test_shares_and_changes() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(950, "950"), (12_345, "12.3k"), (8_100_000, "8.10M"), (999_999, "1.00M"), (99_950, "100k"), (None, "—")],
+    [
+        (950, "950"),
+        (12_345, "12.3k"),
+        (8_100_000, "8.10M"),
+        (999_999, "1.00M"),
+        (99_950, "100k"),
+        (1.2e15, "1.20P"),
+        (None, "—"),
+    ],
 )
 def test_count(value: float | None, text: str) -> None:
     assert f.count(value) == text

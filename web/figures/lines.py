@@ -13,9 +13,10 @@ from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hove
 from web.formatting import count, significant, uncapital
 from web.palette import Palette, faded
 
-_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W")
+_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W", "FLOP")
 _FEW_POINTS = 16
 _BAND, _BAND_OF_MANY, _FEW_BANDS = 0.14, 0.1, 2  # how opaque a band is; many over each other are fainter
+_CLOSE_TICKS = ((0.004, 60), (0.04, 52))  # shares that lie within so much, and the room that their ticks take
 _PLAIN = Axes()
 
 
@@ -61,7 +62,7 @@ def line_chart(
     log = axes.log and _lowest(drawn) > 0
     layout = base_layout(
         palette,
-        margin={"l": 52 if _tick_format(info, drawn) == ".1%" else 46, "r": 10, "t": 8, "b": 30},
+        margin={"l": _left_margin(info, drawn), "r": 10, "t": 8, "b": 30},
         xaxis=axis(
             palette,
             showgrid=False,
@@ -76,7 +77,7 @@ def line_chart(
         yaxis=axis(
             palette,
             nticks=5,
-            tickformat=_tick_format(info, drawn),
+            tickformat=_tick_format(info),
             **_y_range(info, drawn, log),
         ),
         hovermode="x unified",
@@ -115,7 +116,7 @@ def _parts(line: Line, smooth: float) -> list[Line]:
 
 def _unit_words(info: MetricInfo) -> str:
     words = {"share": "%", "s": "seconds", "GiB": "GiB", "tokens": "tokens", "nats": "nats", "W": "watts"}
-    words |= {unit: unit for unit in ("tokens/s", "cores")}
+    words |= {unit: unit for unit in ("tokens/s", "cores", "FLOP")}
     return f"{words[info.unit]}, " if info.unit in words else ""
 
 
@@ -151,10 +152,17 @@ def _decades(lines: Sequence[Line]) -> float:
     return math.log10(max(values) / min(values))
 
 
-def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
+def _tick_format(info: MetricInfo) -> str:
+    """Shares with as many decimals as their ticks have, and no more: of a fixed number two ticks may read the same."""
     if info.unit == "share":
-        return ".1%" if 0 < _span(lines) <= 0.04 and not _from_zero(info) else ".0%"
-    return "~s" if info.unit.startswith("tokens") else "~g"
+        return "~%"
+    return "~s" if info.unit.startswith("tokens") or info.unit == "FLOP" else "~g"
+
+
+def _left_margin(info: MetricInfo, lines: Sequence[Line]) -> int:
+    """Room for the ticks: closer ones have more decimals."""
+    close = info.unit == "share" and not _from_zero(info) and _span(lines) > 0
+    return next((width for span, width in _CLOSE_TICKS if close and _span(lines) <= span), 46)
 
 
 def _span(lines: Sequence[Line]) -> float:
