@@ -250,13 +250,14 @@ def bounds_text(schema: Schema) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value as it stands in a control; what is not set is empty."""
+    """A value as it stands in a control, whole: what is read back is the same. What is not set is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.12g}"
+        short = f"{value:.12g}"
+        return short if float(short) == value else repr(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

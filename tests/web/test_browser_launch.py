@@ -12,6 +12,7 @@ from server.main import create_app
 from server.settings import Settings
 from tests.server.support import served
 from tests.web.browsing import Site
+from tests.web.building import launch, small_spec
 
 pytestmark = pytest.mark.slow
 
@@ -407,6 +408,22 @@ def test_a_clone_marks_what_it_changes(site: Site, page: Page) -> None:
     expect(changes).to_have_text("1 change")
     page.get_by_test_id("budget-row").nth(1).get_by_label("baseline").check()
     expect(page.locator("#budgets-was")).to_have_text("Taken out: truncate · ½. The baseline was full.")
+
+
+def test_a_number_that_is_only_written_otherwise_is_no_change(site: Site, page: Page) -> None:
+    spec = small_spec("Slowly")
+    optim = spec.base.optim.model_copy(update={"learning_rate": 5e-06})
+    record = launch(site.store, spec.model_copy(update={"base": spec.base.model_copy(update={"optim": optim})}))
+    page.goto(f"{site.url}/experiments/new?clone={record.id}")
+    expect(page.locator("#changes")).to_have_text("nothing changed yet")
+    rewrite(page, "name: Slowly", "name: More slowly")  # the form is filled anew, by another hand than the server's
+    expect(page.locator('[data-pointer="/name"]')).to_have_value("More slowly")
+    expect(page.locator("#changes")).to_have_text("1 change")
+    page.locator('[data-pointer="/base/optim/learning_rate"]').fill("0.0000050")
+    expect(page.get_by_test_id("plan")).to_have_text("3 budgets × 1 seed = 3 runs")
+    expect(page.locator("#changes")).to_have_text("1 change")
+    page.locator('[data-pointer="/base/optim/learning_rate"]').fill("6e-6")
+    expect(page.locator("#changes")).to_have_text("2 changes")
 
 
 # --- what it is expected to cost ----------------------------------------------------------------------

@@ -56,7 +56,16 @@ def test_against_tokens_seeds_are_averaged_by_their_place_in_the_series() -> Non
         Curve("full", 0, 1, False, True, [120, 240], [0.3, 0.4]),
     ]
     line = curves_chart(REWARD, runs, LIGHT, Axes(x="tokens_selected")).figure["data"][-1]
-    assert (line["x"], line["y"]) == ([110, 220], [pytest.approx(0.2), pytest.approx(0.3)])
+    assert (line["x"], line["y"]) == ([110, 220, 300], [pytest.approx(0.2), pytest.approx(0.3), 0.3])
+
+
+def test_against_tokens_a_seed_that_failed_early_does_not_end_the_mean_nor_lead_it_backwards() -> None:
+    runs = [
+        Curve("full", 0, 0, False, True, [100, 150, 200, 250], [0.1, 0.2, 0.3, 0.4]),
+        Curve("full", 0, 1, False, True, [300], [0.3]),
+    ]
+    line = curves_chart(REWARD, runs, LIGHT, Axes(x="tokens_selected")).figure["data"][-1]
+    assert (line["x"], line["y"]) == ([200, 200, 250], [pytest.approx(0.2), 0.3, 0.4])
 
 
 def test_costs_start_at_zero_and_shares_are_per_cent() -> None:
@@ -89,7 +98,7 @@ def test_the_reference_is_grey_and_behind() -> None:
 def test_it_is_said_in_a_sentence_and_a_table() -> None:
     chart = line_chart(METRICS["eval/accuracy"], [Line("full", 0, [0, 30, 60], [0.47, 0.85, 0.84])], LIGHT)
     assert chart.summary == "Accuracy: full from 47.0% to 84.0% at step 60."
-    assert chart.columns == ["Line", "First", "Latest", "Lowest", "Highest", "Values"]
+    assert chart.columns == ["Line", "First", "Latest", "Lowest", "Highest", "Points"]
     assert chart.rows == [["full", "47.0%", "84.0%", "47.0%", "85.0%", "3"]]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment, parse_experiment_spec
-from web.controls import KINDS, Choice, Control, Field, Kind, Rows, bounds_text
+from web.controls import KINDS, Choice, Control, Field, Kind, Rows, bounds_text, text_of
 from web.draft import draft_of_yaml
 from web.form import MAIN, LaunchForm, launch_form
 from web.launch_pages import launch_page
@@ -51,6 +51,12 @@ def test_every_field_of_a_spec_has_a_control_filled_with_its_value() -> None:
     values = {field.pointer: field.value for field in all_fields(form)}
     assert (values["/base/steps"], form.seeds) == ("7", "3, 4")
     assert values["/base/optim/learning_rate"] == "0.0001"
+
+
+@pytest.mark.parametrize("value", [1e-6, 0.1, 2e-5 / 3, 1 / 3, 1.0, 123456.789012345])
+def test_a_number_in_a_control_is_the_number_that_was_set(value: float) -> None:
+    assert float(text_of(value)) == value
+    assert [text_of(0.1), text_of(1e-6), text_of(1.0)] == ["0.1", "1e-06", "1"]
 
 
 def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:

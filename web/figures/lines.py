@@ -88,7 +88,7 @@ def line_chart(
         summary=_summary(info, drawn, x),
         num_points=sum(_num_values(line) for line in drawn),
         caption=_caption(info, axes, log),
-        columns=["Line", "First", "Latest", "Lowest", "Highest", "Values"],
+        columns=["Line", "First", "Latest", "Lowest", "Highest", "Points"],
         rows=[_table_row(line, info) for line in drawn],
     )
 

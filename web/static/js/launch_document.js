@@ -19,7 +19,7 @@ function asMapping(text) {
 }
 
 // What a control holds. Text that is no number is sent as it stands: the server says what is wrong with it.
-function valueOf(control, held = control.value) {
+export function valueOf(control, held = control.value) {
   const text = held.trim();
   const asNumber = (part) => (part !== "" && Number.isFinite(Number(part)) ? Number(part) : part);
   switch (control.dataset.kind) {
@@ -61,7 +61,7 @@ function own(scope) {
   return parts.filter((part) => isOpen(part) && (part.closest("[data-item]") ?? form) === scope);
 }
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+export const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const isDefault = (control) => same(valueOf(control), valueOf(control, control.dataset.default));
 const isLeftOut = (control) =>
   "chooses" in control.dataset ? control.value === "" : control.closest("[data-omit]") && isDefault(control);
