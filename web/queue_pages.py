@@ -56,10 +56,15 @@ class QueueRow:
     biased: bool
 
 
+def is_heard_of(worker: WorkerRecord, now: datetime) -> bool:
+    """Whether it spoke lately. A later moment than now is from before the clock was set back, however long ago."""
+    return abs(elapsed_s(worker.seen_at, now)) <= ALIVE_WITHIN_S
+
+
 def worker_row(worker: WorkerRecord, run: RunDetail | None, now: datetime) -> WorkerRow:
     if run is not None:
         badge = Badge("run", "play", "at work")
-    elif elapsed_s(worker.seen_at, now) > ALIVE_WITHIN_S:
+    elif not is_heard_of(worker, now):
         badge = Badge("warn", "alert", "silent")
     else:
         badge = Badge("mute", "dash", "idle")

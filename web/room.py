@@ -8,13 +8,13 @@ from typing import Any
 
 from nat_core.records import Room, WorkerRecord
 from nat_core.spec import ResourcesSpec
-from web.formatting import elapsed_s, plural
-from web.queue_pages import ALIVE_WITHIN_S
+from web.formatting import plural
+from web.queue_pages import is_heard_of
 
 
 def present(workers: Sequence[WorkerRecord], now: datetime) -> list[WorkerRecord]:
     """Those that are there: at work, or heard of lately."""
-    return [worker for worker in workers if worker.run_id or elapsed_s(worker.seen_at, now) <= ALIVE_WITHIN_S]
+    return [worker for worker in workers if worker.run_id or is_heard_of(worker, now)]
 
 
 def choose_room(workers: Sequence[WorkerRecord], resources: ResourcesSpec, wanted: str = "") -> Room | None:
