@@ -97,6 +97,11 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     return moment.strftime("%-d %b %Y")
 
 
+def moment(when: datetime, form: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
+    """A moment as a date and a time in UTC."""
+    return _aware(when).astimezone(UTC).strftime(form)
+
+
 def elapsed_s(start: datetime, end: datetime) -> float:
     """Seconds from start to end; a time without a zone is UTC."""
     return (_aware(end) - _aware(start)).total_seconds()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -31,6 +31,12 @@ def test_signed_knows_zero_from_nearly_zero() -> None:
 )  # fmt: skip
 def test_significant(value: float | None, text: str) -> None:
     assert f.significant(value) == text
+
+
+def test_a_moment_is_told_in_utc() -> None:
+    there = datetime(2026, 3, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert f.moment(there) == "2026-02-28 23:30:00 UTC"
+    assert f.moment(datetime(2026, 3, 1, 1, 30)) == "2026-03-01 01:30:00 UTC"
 
 
 def test_shares_and_changes() -> None:
