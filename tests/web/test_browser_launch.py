@@ -426,6 +426,58 @@ def test_a_number_that_is_only_written_otherwise_is_no_change(site: Site, page: 
     expect(page.locator("#changes")).to_have_text("2 changes")
 
 
+# --- launching once, and leaving ------------------------------------------------------------------------
+
+
+def test_a_launch_whose_answer_was_lost_is_not_made_twice(site: Site, page: Page) -> None:
+    launches: list[str] = []
+
+    def lose_the_first(route: Route) -> None:
+        launches.append(route.request.headers["idempotency-key"])
+        if len(launches) == 1:
+            route.fetch()  # it reaches the server, and its answer nobody
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route(f"{site.url}/api/v1/experiments", lose_the_first)
+    page.goto(f"{site.url}/experiments/new")
+    page.locator('[data-pointer="/name"]').fill("Once")
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator("#form-faults")).to_contain_text("is not launched twice")
+    page.get_by_test_id("launch-submit").click()
+    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
+    assert [item.name for item in site.store.list_experiments().items].count("Once") == 1
+    assert len(launches) == 2 and launches[0] == launches[1] and len(launches[0]) == 32
+
+
+def test_who_comes_back_to_the_form_can_launch_again(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    page.route(re.compile(r"/experiments/exp-\w+$"), lambda route: route.fulfill(status=204))  # no page: the form stays
+    button = page.get_by_test_id("launch-submit")
+    with page.expect_response(re.compile(r"/experiments/exp-\w+$")):
+        button.click()
+    expect(button).to_have_text("Launching…")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(button).to_have_text("Launch")
+    expect(button).to_be_enabled()
+
+
+def test_what_was_typed_is_not_left_behind_without_a_question(site: Site, page: Page) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: asked.append(dialog.type))
+    page.goto(f"{site.url}/experiments/new")
+    page.get_by_role("link", name="Workers").click()
+    page.wait_for_url(f"{site.url}/workers")
+    assert asked == []  # nothing was typed
+    page.goto(f"{site.url}/experiments/new")
+    page.locator('[data-pointer="/name"]').click()
+    page.keyboard.type("Kept?")
+    page.get_by_role("link", name="Workers").click()
+    page.wait_for_url(f"{site.url}/workers")
+    assert asked == ["beforeunload"]
+
+
 # --- what it is expected to cost ----------------------------------------------------------------------
 
 
