@@ -7,19 +7,27 @@ import { currentTheme } from "./theme.js";
 const CONFIG = { displayModeBar: false, responsive: true };
 const OWN_AXES = ["tradeoff", "savings"]; // not over the steps of a run: no shared zoom, nothing hidden
 const NARROW = 620;
+const PATIENCE_MS = 30_000;
+const [SOON_MS, AT_LAST_MS] = [2000, 60_000]; // after a failure it is tried again, ever more seldom
 const near = new Set();
 const charts = new Map(); // element -> the chart as the server sent it
 let plotly = null;
 let fetching = false;
 let rested = 0; // when the next event may fetch: after a slow answer the server is given a rest
 let again = false;
+let failures = 0;
+let retry = null;
 
 function loadPlotly() {
   plotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = document.body.dataset.plotly;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("Plotly's script could not be loaded"));
+    script.onerror = () => {
+      plotly = null; // the next one tries again
+      script.remove();
+      reject(new Error("Plotly's script could not be loaded"));
+    };
     document.head.append(script);
   });
   return plotly;
@@ -46,17 +54,17 @@ async function update(elements) {
   fetching = true;
   const began = Date.now();
   try {
-    const [response] = await Promise.all([fetch(figuresUrl(due)), loadPlotly()]);
-    if (response.ok) {
-      const answer = await response.json();
-      for (const element of due) {
-        const chart = answer.figures[element.dataset.chart];
-        if (chart) await draw(element, chart);
-        await breath();
-      }
+    const [response] = await Promise.all([fetch(figuresUrl(due), { signal: AbortSignal.timeout(PATIENCE_MS) }), loadPlotly()]);
+    if (!response.ok) throw new Error(`The server answered ${response.status}`);
+    const answer = await response.json();
+    for (const element of due) {
+      const chart = answer.figures[element.dataset.chart];
+      if (chart) await draw(element, chart);
+      await breath();
     }
+    failures = 0;
   } catch {
-    // The page keeps what it shows; the next event tries again.
+    failed(due);
   } finally {
     fetching = false;
     rested = Date.now() + 2 * (Date.now() - began);
@@ -65,6 +73,19 @@ async function update(elements) {
     again = false;
     update();
   }
+}
+
+// What is shown stays; where nothing is yet, it is said. Events may be over for good, so that none would try again.
+function failed(elements) {
+  for (const element of elements.filter((one) => !charts.has(one))) {
+    const note = element.closest(".chart").querySelector(".plot-note");
+    note.textContent = "The figure could not be fetched; it is tried again.";
+    note.hidden = false;
+    element.classList.add("nothing");
+  }
+  clearTimeout(retry);
+  retry = setTimeout(() => document.hidden || update(), Math.min(AT_LAST_MS, SOON_MS * 2 ** failures));
+  failures += 1;
 }
 
 async function draw(element, chart) {
