@@ -33,6 +33,7 @@ def series_rows(runs: Sequence[RunRecord], series: Sequence[MetricSeries], x: st
     return [
         {
             "run": run.id,
+            "experiment": run.experiment_id,
             "budget": run.label,
             "seed": run.seed,
             "state": str(run.state),

@@ -44,8 +44,12 @@ def experiments_page(
     server_url: str,
     with_token: bool = False,
     words: str = "",
+    is_newest: bool = True,
 ) -> str:
-    """The table of experiments, of those with `words` if there are any; `with_token` where the server wants one."""
+    """The table of experiments, of those with `words` if there are any; `with_token` where the server wants one.
+
+    `is_newest` says that the page is the first one, so that there is none to go back to.
+    """
     view = {"archived": "true" if archived else None, "q": words or None}
     rows = [{"experiment": item, "progress": views.runs_progress(item.runs)} for item in page.items]
     return render(
@@ -55,6 +59,7 @@ def experiments_page(
         archived=archived,
         here=here,
         older=link({}, **view, cursor=page.next_cursor) if page.next_cursor else "",
+        newest="" if is_newest else link({}, **view),
         words=words,
         curl=launch_command(server_url, with_token),
         archive_curl=_curl(f"{server_url}/api/v1/experiments/EXPERIMENT/archive", [], with_token),

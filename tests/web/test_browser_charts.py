@@ -146,7 +146,9 @@ def test_charts_are_saved_as_pictures_and_numbers(site: Site, page: Page, tmp_pa
         return download.value.suggested_filename, (tmp_path / "file").read_bytes()
 
     name, csv = saved("Numbers, CSV")
-    assert name == f"{site.finished.id}-reward.csv" and csv.startswith(b"run,budget,seed,state,metric,tokens_selected,")
+    assert name == f"{site.finished.id}-reward.csv" and csv.startswith(
+        b"run,experiment,budget,seed,state,metric,tokens_selected,"
+    )
     name, numbers = saved("Numbers, JSON")
     assert name.endswith(".json") and len(json.loads(numbers)) == 6 * 12
     name, svg = saved("Picture, SVG")

@@ -52,7 +52,7 @@ def test_rows_are_walked_selected_and_compared_by_keyboard(site: Site, page: Pag
     page.goto(f"{site.url}/experiments/{site.finished.id}?table=runs")
     drawn(page, "tradeoff")
     page.keyboard.press("c")
-    expect(page.locator("#announce")).to_have_text("Select two rows or more to compare them.")
+    expect(page.locator("#toast")).to_have_text("Select two rows or more to compare them.")
     for key in "jjxjx":
         page.keyboard.press(key)
     expect(page.locator("#compare-selected")).to_have_text(re.compile("Compare 2"))

@@ -68,6 +68,15 @@ def test_experiments_are_found_by_words_in_their_name_or_tags(client: TestClient
     assert client.get("/experiments", params={"q": "x" * 900}).status_code == 200
 
 
+def test_the_list_tells_when_an_experiment_was_launched_and_does_not_let_it_grow_old(
+    client: TestClient, store: Store
+) -> None:
+    launched = launch(store, small_spec()).created_at
+    html = client.get("/experiments").text
+    assert f'title="{launched:%Y-%m-%d %H:%M:%S} UTC">just now</time>' in html
+    assert 'hx-trigger="natlab:refresh from:body, every 60s"' in html  # else "just now" would stand there all night
+
+
 def test_commands_carry_the_name_of_the_token_s_variable_where_one_is_needed(
     client: TestClient, tmp_path: Path
 ) -> None:
@@ -178,6 +187,20 @@ def test_configurations_are_shown_where_they_differ(client: TestClient, store: S
     assert nothing.status_code == 404 and "There is nothing to compare" in nothing.text
 
 
+def test_experiments_are_compared_by_all_their_runs_and_no_more_than_can_be(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (launch(store, small_spec(name, seeds=(0, 1))) for name in ("First", "Second"))
+    gone, *left = [*first.runs, *second.runs]
+    store.edit_run(gone.id, archived=True)
+    html = client.get(f"/compare?experiments={first.id},{second.id},exp-none").text
+    assert "Comparison of 6 configurations" in text_of(html) and len(rows_of(html, "runs-table")) == 11
+    assert f"runs={','.join(run.id for run in left)}" in html  # the figures are of the same
+    monkeypatch.setattr("server.reading.MAX_RUNS", 10)
+    many = client.get(f"/compare?experiments={first.id},{second.id}")
+    assert many.status_code == 422 and "have 11 runs, and at most 10 are compared" in text_of(many.text)
+
+
 def test_hostile_names_and_notes_stay_text(client: TestClient, store: Store) -> None:
     spec = small_spec(HOSTILE).model_copy(update={"tags": ["<i>"], "notes": "</pre><script>2</script>"})
     experiment = finished_experiment(store, spec)
@@ -251,7 +274,9 @@ def test_numbers_behind_a_chart_come_whole_as_csv_and_json(client: TestClient, s
     assert answer.headers["content-type"].startswith("text/csv")
     assert f'filename="{experiment.id}-reward.csv"' in answer.headers["content-disposition"]
     head, *rows = answer.text.splitlines()
-    assert head == "run,budget,seed,state,metric,wall_s,value" and len(rows) == 6 * 800  # the chart has 600 a run
+    assert (
+        head == "run,experiment,budget,seed,state,metric,wall_s,value" and len(rows) == 6 * 800
+    )  # the chart has 600 a run
     first = client.get(f"{path}/numbers.json?name=reward").json()[0]
     assert first["run"] == experiment.runs[0].id and first["step"] == 1
     small = finished_experiment(store, small_spec("Small"))

@@ -51,6 +51,12 @@ def test_the_filter_wants_every_word_and_keeps_the_pinned_row() -> None:
     assert ids(table(q="nothing")) == ["0"]
 
 
+def test_a_selected_row_stays_whatever_the_filter_so_that_another_is_found_beside_it() -> None:
+    shown = table(q="urs", sel="3")
+    assert ids(shown) == ["0", "2", "3"] and shown.num_hidden == 1
+    assert [row.selected for row in shown.rows] == [False, False, True]
+
+
 def test_the_best_of_a_column_is_marked_over_all_rows_and_never_among_equals() -> None:
     shown = table()
     assert [[cell.best for cell in row.cells] for row in shown.rows] == [
