@@ -124,10 +124,13 @@ def experiment_table(
     metrics = metrics_of([experiment.spec.base])
     if view.table == "runs":
         return make_table("Run", run_columns(metrics), _run_rows(experiment), view, query)
-    return make_table("Budget", budget_columns(metrics), _budget_rows(experiment, comparison), view, query)
+    return make_table("Budget", budget_columns(metrics), _budget_rows(experiment, comparison, query), view, query)
 
 
-def _budget_rows(experiment: ExperimentRecord, comparison: Comparison) -> list[Row[BudgetItem]]:
+def _budget_rows(
+    experiment: ExperimentRecord, comparison: Comparison, query: Mapping[str, str]
+) -> list[Row[BudgetItem]]:
+    """Each leads to the runs of its seeds."""
     rows = []
     for cell in comparison.cells:
         runs = tuple(run for run in experiment.runs if run.cell == cell.cell and not run.archived)
@@ -139,6 +142,7 @@ def _budget_rows(experiment: ExperimentRecord, comparison: Comparison) -> list[R
                 colour=cell.cell,
                 biased=cell.biased,
                 note="biased" if cell.biased else "",
+                url=link(query, table="runs", q=cell.label, sort=None, cols=None, sel=None),
                 pinned=cell.cell == comparison.baseline,
                 runs=tuple(run.id for run in runs),
             )

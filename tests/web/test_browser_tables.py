@@ -73,6 +73,17 @@ def test_rows_are_walked_selected_and_compared_by_keyboard(site: Site, page: Pag
     page.wait_for_url(f"{site.url}/runs/{site.finished.runs[1].id}")
 
 
+def test_a_budget_leads_to_the_runs_of_its_seeds(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}?cost=memory")
+    drawn(page, "tradeoff")
+    page.locator("#table").get_by_role("link", name="rpc").click()
+    expect(page.get_by_test_id("runs-table").locator("tbody tr")).to_have_count(2)
+    expect(page.locator("#filter")).to_have_value("rpc · linear · ½")
+    assert labels(page) == ["rpc", "rpc"] and "cost=memory" in page.url
+    page.reload()
+    expect(page.get_by_test_id("runs-table").locator("tbody tr")).to_have_count(2)
+
+
 def test_help_lists_the_keys_and_keys_rest_while_one_types(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/experiments/{site.finished.id}")
     drawn(page, "tradeoff")

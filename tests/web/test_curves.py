@@ -129,8 +129,9 @@ def test_small_shares_and_large_numbers_are_read_without_zeros_or_exponents() ->
     assert flops.figure["layout"]["yaxis"]["tickformat"] == "~s"
 
 
-def test_a_hover_label_has_whole_names() -> None:
+def test_a_hover_label_has_whole_names_and_says_of_what_its_number_is() -> None:
     chart = curves_chart(REWARD, [curve(0, [0.2, 0.4])], LIGHT)
+    assert chart.figure["layout"]["xaxis"]["unifiedhovertitle"] == {"text": "step %{x}"}
     assert chart.figure["layout"]["hoverlabel"]["namelength"] == -1
 
 

@@ -280,6 +280,13 @@ def test_numbers_behind_a_chart_come_whole_as_csv_and_json(client: TestClient, s
     first = client.get(f"{path}/numbers.json?name=reward").json()[0]
     assert first["run"] == experiment.runs[0].id and first["step"] == 1
     small = finished_experiment(store, small_spec("Small"))
+    runs = client.get(f"/experiments/{small.id}/numbers.json?name=runs").json()
+    assert [run["budget"] for run in runs] == [run.label for run in small.runs]
+    assert (runs[0]["state"], runs[0]["steps"]) == ("succeeded", 6) and runs[0]["reward"] == small.runs[0].latest[
+        "reward"
+    ]
+    compared = client.get(f"/compare/numbers.csv?name=runs&runs={small.runs[0].id},{experiment.runs[0].id}")
+    assert compared.text.startswith("run,experiment,budget,seed,state,") and len(compared.text.splitlines()) == 3
     budgets = client.get(f"/experiments/{small.id}/numbers.json?name=savings").json()
     saved = store.comparison(small.id).cells[1].savings["tokens_selected"]
     assert (budgets[1]["budget"], budgets[1]["saved_tokens_selected"]) == ("rpc · linear · ½", saved.mean)

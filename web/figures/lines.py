@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nat_core.events import MetricInfo, Panel
-from web.figures.axes import X_TITLES, Axes, smoothed
+from web.figures.axes import X_HOVER, X_TITLES, Axes, smoothed
 from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hover_format, metric_value
 from web.formatting import count, significant, uncapital
 from web.palette import Palette, faded
@@ -69,6 +69,7 @@ def line_chart(
             showline=True,
             linecolor=palette.line,
             nticks=6,
+            unifiedhovertitle={"text": X_HOVER[x]},
             tickformat="~s" if x.startswith("tokens") else "",
             # Markers want room at both ends, so that the one at step 0 is seen whole.
             rangemode="normal" if any(_few(line) for line in drawn) else "tozero",
