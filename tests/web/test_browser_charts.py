@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from nat_core.events import METRICS, MetricsEvent
 from server.ingest import Batch, store_batches
@@ -131,6 +131,41 @@ def test_a_long_line_is_drawn_in_full_where_one_looks_closely(site: Site, page: 
     assert page.evaluate(RANGE, "reward") == [low, high]
     page.get_by_role("button", name="Show everything").click()
     page.wait_for_function(f"count => {drawn_points}.length === count", arg=len(before))
+
+
+def test_a_chart_that_was_zoomed_upwards_alone_has_a_way_back(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    drawn(page, "reward")
+    everything = page.get_by_role("button", name="Show everything")
+    expect(everything).to_be_hidden()
+    plot = page.get_by_test_id("chart-reward").locator(".nsewdrag").first
+    box = plot.bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 0.6 * box["height"], steps=5)
+    page.mouse.up()
+    autorange = "() => document.querySelector('[data-chart=reward]').layout.yaxis.autorange"
+    page.wait_for_function(f"({autorange})() === false")
+    everything.click()
+    page.wait_for_function(f"({autorange})() !== false")
+    expect(everything).to_be_hidden()
+
+
+def test_a_finger_on_a_chart_scrolls_the_page(site: Site, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(f"{site.url}/runs/{site.finished.runs[0].id}")
+    drawn(page, "eval/accuracy")
+    box = page.get_by_test_id("chart-eval/accuracy").bounding_box()
+    assert box is not None
+    before = page.evaluate("scrollY")
+    gesture = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "yDistance": -200}
+    context.new_cdp_session(page).send("Input.synthesizeScrollGesture", {**gesture, "gestureSourceType": "touch"})
+    assert page.evaluate("scrollY") > before + 100
+    assert "range" not in page.url  # and zooms nothing
+    context.close()
 
 
 def test_charts_are_saved_as_pictures_and_numbers(site: Site, page: Page, tmp_path: Path) -> None:

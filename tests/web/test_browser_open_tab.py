@@ -140,3 +140,34 @@ def test_pages_are_printed_without_what_only_a_screen_can_do(site: Site, page: P
     for part in ("header.bar", "#tools .btn", "#filter", ".smooth"):
         expect(page.locator(part).first).to_be_hidden()
     expect(page.get_by_test_id("cells-table")).to_be_visible()
+
+
+def test_the_focus_goes_on_from_a_button_that_is_gone_once_it_was_pressed(site: Site, page: Page) -> None:
+    run = launch(site.store, small_spec("Paused by key")).runs[0]
+    page.goto(f"{site.url}/runs/{run.id}")
+    expect(page.locator("#live")).to_have_text("live")
+    page.get_by_test_id("pause").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("run-state")).to_have_text("paused")
+    expect(page.get_by_test_id("pause")).to_have_count(0)
+    expect(page.get_by_test_id("resume")).to_be_focused()
+
+
+def test_a_comparison_heeds_its_own_runs_alone(site: Site, page: Page) -> None:
+    mine = launch(site.store, small_spec("Mine", steps=60)).runs[0]
+    other = launch(site.store, small_spec("Of others", steps=60)).runs[0]
+    runs = ",".join([mine.id, site.finished.runs[0].id])
+    page.goto(f"{site.url}/compare?runs={runs}")
+    expect(page.locator("#live")).to_have_text("live")
+    drawn(page, "reward")
+    page.wait_for_load_state("networkidle")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    train(site.store, other, upto=3)
+    heard = page.context.new_page()  # another page, which hears of all, tells that it was told
+    heard.goto(f"{site.url}/runs/{other.id}")
+    expect(heard.get_by_test_id("run-state")).to_have_text("running")
+    assert asked == []
+    train(site.store, mine, upto=3)
+    expect(page.locator("#table tbody tr").first).to_contain_text("3 of 60")
+    assert asked != []

@@ -1,10 +1,11 @@
 // Draws the figures that the server builds. A chart is fetched when it comes near the view, all that
 // are due in one request, and keeps the reader's zoom when its numbers change.
 import { startChartFiles } from "./chart_files.js";
-import { figureParams, hiddenCells, pressShown, rangeOf, startChartView, zoomTo, zoomed } from "./chart_view.js";
+import { figureParams, hiddenCells, pressShown, rangeOf, startChartView, zoomTo, zoomed, zoomedAlone } from "./chart_view.js";
 import { currentTheme } from "./theme.js";
 
 const CONFIG = { displayModeBar: false, responsive: true };
+const touch = matchMedia("(pointer: coarse)"); // a finger on a chart scrolls the page: there are charts from edge to edge
 const OWN_AXES = ["tradeoff", "savings"]; // not over the steps of a run: no shared zoom, nothing hidden
 const NARROW = 620;
 const PATIENCE_MS = 30_000;
@@ -105,20 +106,23 @@ async function draw(element, chart) {
   if (empty) return;
   if (element.dataset.chart === "savings") pressShown("cell", chart.figure.data[0]?.meta.cell);
   if (OWN_AXES.includes(element.dataset.chart)) {
-    await window.Plotly.react(element, chart.figure.data, chart.figure.layout, { ...CONFIG, doubleClick: "reset" });
+    await window.Plotly.react(element, chart.figure.data, dragged(chart.figure.layout), { ...CONFIG, doubleClick: "reset" });
     return;
   }
   const hidden = hiddenCells();
   const data = chart.figure.data.map((trace) => (hidden.has(String(trace.meta?.cell)) ? { ...trace, visible: false } : trace));
-  await window.Plotly.react(element, data, zoomed(chart.figure.layout), { ...CONFIG, doubleClick: false });
+  await window.Plotly.react(element, data, zoomed(dragged(chart.figure.layout)), { ...CONFIG, doubleClick: false });
   if (!element.dataset.linked) link(element);
 }
+
+const dragged = (layout) => (touch.matches ? { ...layout, dragmode: false } : layout);
 
 // Zooming into one curve zooms into all of them; a double click shows everything again.
 function link(element) {
   element.dataset.linked = "yes";
   element.on("plotly_relayout", (change) => {
     const range = rangeOf(change);
+    if ("yaxis.range[0]" in change) zoomedAlone();
     if (range) zoomTo(range, { update, redraw });
   });
   element.on("plotly_doubleclick", () => zoomTo(null, { update, redraw }));

@@ -3,8 +3,8 @@
 const FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]";
 const kept = new Map(); // the id of a part -> what is brought back in it
 
-// An element that has an id is found by htmx. Another is known again by where it leads, else by what it says; of
-// several alike, by its place among them.
+// An element is known again by its id, else by where it leads, else by what it says; of several alike, by its place
+// among them. One that is gone, as a button is after it was pressed, leaves the focus to the first that is there.
 function nameOf(element) {
   const said = ["href", "aria-label", "value"].map((name) => element.getAttribute(name)).find((text) => text !== null);
   return `${element.tagName} ${said ?? element.textContent.trim()}`;
@@ -16,9 +16,9 @@ const scrolled = (part) => [part, ...part.querySelectorAll(".scroll")];
 
 function focusIn(part) {
   const at = document.activeElement;
-  if (!at || at.id || at === part || !part.contains(at)) return null;
+  if (!at || at === part || !part.contains(at)) return null;
   const name = nameOf(at);
-  return { name, place: alike(part, name).indexOf(at) };
+  return { id: at.id, name, place: alike(part, name).indexOf(at) };
 }
 
 function remember(part) {
@@ -37,7 +37,10 @@ function bringBack(part) {
   for (const [i, element] of scrolled(part).entries()) {
     if (found.places[i]) [element.scrollLeft, element.scrollTop] = found.places[i];
   }
-  if (found.focus) alike(part, found.focus.name)[found.focus.place]?.focus({ preventScroll: true });
+  if (!found.focus) return;
+  const { id, name, place } = found.focus;
+  const again = id ? document.getElementById(id) : alike(part, name)[place];
+  (again ?? part.querySelector(FOCUSABLE))?.focus({ preventScroll: true });
 }
 
 // A part whose new text equals the old one stays as it is: selections survive; and so does one with an open menu.

@@ -36,8 +36,19 @@ function both() {
   metrics();
 }
 
+// A page of some runs of all, which hears of all, heeds those alone.
+function concerns(id) {
+  const { runs } = document.body.dataset;
+  return !runs || runs.split(",").includes(id);
+}
+
+function onMetrics(event) {
+  if (concerns(JSON.parse(event.data).run_id)) both();
+}
+
 function onRun(event) {
   const run = JSON.parse(event.data);
+  if (!concerns(run.id)) return;
   const before = states.get(run.id);
   if (before && before !== run.state) announce(`${run.label}, seed ${run.seed}: ${run.state}`);
   states.set(run.id, run.state);
@@ -68,7 +79,7 @@ function open(url) {
     if (source?.readyState === EventSource.CLOSED) pollAndRetry(url);
   });
   source.addEventListener("run", onRun);
-  source.addEventListener("metrics", both);
+  source.addEventListener("metrics", onMetrics);
   source.addEventListener("resync", both);
 }
 
