@@ -124,6 +124,22 @@ def test_experiments_are_searched_walked_and_opened_by_keyboard(site: Site, page
     expect(page.locator("#filter")).to_have_value("")
 
 
+def test_experiments_are_searched_from_every_page(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/workers")
+    page.keyboard.press("/")
+    expect(page.locator("#find")).to_be_focused()
+    page.keyboard.type("waiting")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{site.url}/experiments?q=waiting")
+    expect(page.get_by_test_id("experiments-table").locator("tbody tr")).to_have_count(1)
+    expect(page.locator("#find")).to_have_count(0)  # its own search says the same
+
+    # Where a page has a search of its own, the key is for that one.
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    page.keyboard.press("/")
+    expect(page.locator("#filter")).to_be_focused()
+
+
 def test_the_link_to_a_view_is_copied(site: Site, page: Page) -> None:
     address = f"{site.url}/experiments/{site.finished.id}?table=runs&sort=-seed&x=tokens_selected"
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -27,7 +27,7 @@ export function openRow() {
 }
 
 export function focusFilter() {
-  const filter = document.getElementById("filter");
+  const filter = document.getElementById("filter") ?? document.getElementById("find");
   filter?.focus();
   filter?.select();
   return Boolean(filter);
