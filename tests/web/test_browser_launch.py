@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, Route, expect
 
 from server.main import create_app
@@ -424,6 +425,25 @@ def test_a_number_that_is_only_written_otherwise_is_no_change(site: Site, page: 
     expect(page.locator("#changes")).to_have_text("1 change")
     page.locator('[data-pointer="/base/optim/learning_rate"]').fill("6e-6")
     expect(page.locator("#changes")).to_have_text("2 changes")
+
+
+def test_what_cannot_be_seen_in_a_text_goes_from_the_file_through_the_form_and_back(site: Site, page: Page) -> None:
+    """A tab between columns, spaces at the ends of a column's name, a pattern of two lines."""
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    spec = yaml.safe_load(page.locator("#yaml").input_value())
+    data = {"type": "csv", "path": "/data/rows.tsv", "delimiter": "\t", "prompt_field": " question"}
+    reward = {"type": "exact_match", "answer_pattern": "\nAnswer:\n(.*) "}
+    spec["base"] |= {"data": data, "reward": reward}
+    page.locator("#yaml").fill(yaml.safe_dump(spec))
+    delimiter = page.locator('[data-pointer="/base/data/delimiter"]:visible')
+    expect(delimiter).to_have_value("\\t")
+    page.locator('[data-pointer="/base/steps"]').fill("7")  # now the file is written from the form
+    expect(page.locator("#yaml")).to_have_value(re.compile("steps: 7"))
+    written = yaml.safe_load(page.locator("#yaml").input_value())["base"]
+    assert {key: written["data"][key] for key in data} == data and written["reward"] == reward
+    delimiter.fill(";")
+    expect(page.locator("#yaml")).to_have_value(re.compile("delimiter: ;"))
 
 
 # --- launching once, and leaving ------------------------------------------------------------------------

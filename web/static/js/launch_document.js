@@ -4,6 +4,7 @@ import { isOpen, itemsOf, keyControl, keyOf } from "./launch_pointers.js";
 import { addRow, clearRows, rows } from "./launch_rows.js";
 
 const form = document.getElementById("launch");
+const TAB = "\\t"; // as it is written where it could not be seen
 
 // `{max_terms: 3}` as people write it, and as JSON has it; what is neither is sent as it stands.
 function asMapping(text) {
@@ -34,8 +35,11 @@ export function valueOf(control, held = control.value) {
       return text.split(",").map((word) => word.trim()).filter(Boolean);
     case "mapping":
       return asMapping(text);
+    case "character":
+      return held === TAB ? "\t" : held;
     default:
-      return text === "" && "nullable" in control.dataset ? null : control.tagName === "TEXTAREA" ? held : text;
+      if (text === "" && "nullable" in control.dataset) return null;
+      return control.tagName === "TEXTAREA" || "verbatim" in control.dataset ? held : text;
   }
 }
 
@@ -104,7 +108,7 @@ function show(scope, value) {
     const { list, pointer } = element.dataset;
     const found = at(value, list ?? pointer);
     if (list) showItems(element, found ?? {});
-    else if (found !== undefined) element.value = textOf(found);
+    else if (found !== undefined) element.value = element.dataset.kind === "character" && found === "\t" ? TAB : textOf(found);
   }
 }
 
