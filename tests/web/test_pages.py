@@ -68,6 +68,18 @@ def test_experiments_are_found_by_words_in_their_name_or_tags(client: TestClient
     assert client.get("/experiments", params={"q": "x" * 900}).status_code == 200
 
 
+def test_an_older_page_of_the_list_leads_back_to_the_newest(client: TestClient, store: Store) -> None:
+    for number in range(21):
+        launch(store, small_spec(f"Number {number}"))
+    first = client.get("/experiments").text
+    assert len(rows_of(first, "experiments-table")) == 20 and "Newest experiments" not in first
+    older = re.search(r'href="(/experiments\?cursor=[^"]+)" data-carries>Older', first)
+    assert older is not None
+    second = client.get(unescape(older[1])).text
+    assert [row.split(" queued")[0] for row in rows_of(second, "experiments-table")] == ["Number 0"]
+    assert "Newest experiments" in second and "Older experiments" not in second
+
+
 def test_the_list_tells_when_an_experiment_was_launched_and_does_not_let_it_grow_old(
     client: TestClient, store: Store
 ) -> None:

@@ -62,6 +62,11 @@ function showSelection() {
   link.hidden = number < 2 || Boolean(tooMany());
   link.href = ofExperiments() ? `/compare?experiments=${[...chosen].join(",")}` : `/compare?runs=${runsOf(rows).join(",")}`;
   link.lastElementChild.textContent = number;
+  for (const way of document.querySelectorAll("[data-carries]")) {
+    const url = new URL(way.href);
+    url.searchParams.set("sel", [...chosen].join(","));
+    way.href = url;
+  }
 }
 
 function onSelect({ checked, dataset }) {
