@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.web.browsing import Site, drawn
-from tests.web.building import launch, small_spec, train
+from tests.web.building import finished_experiment, launch, small_spec, train
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,8 @@ def test_columns_are_chosen_one_after_another_without_losing_one_s_place(site: S
 
 
 def test_what_is_unfolded_in_a_live_part_stays_so(site: Site, page: Page) -> None:
-    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    one_seed = finished_experiment(site.store, small_spec("Unfolded"))  # whose answer is of one budget, the rest folded
+    page.goto(f"{site.url}/experiments/{one_seed.id}")
     drawn(page, "tradeoff")
     more = page.locator("#verdict details.long")
     more.locator("summary").click()
@@ -60,7 +61,7 @@ def test_a_box_ticked_while_an_answer_is_under_way_stays_ticked(site: Site, page
     drawn(page, "tradeoff")
     box = page.locator("#table [data-select]").first
     held: list[Route] = []
-    page.route(re.compile(rf"/experiments/{site.finished.id}\?table=runs"), held.append)
+    page.route(re.compile(rf"/experiments/{site.finished.id}\?table=runs"), lambda route: held.append(route))
     page.evaluate("document.querySelector('#table tbody tr:last-child').remove()")  # so that the answer differs
     with page.expect_request(re.compile(r"\?table=runs$")):
         page.evaluate(REFRESH)
