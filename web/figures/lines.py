@@ -16,6 +16,7 @@ from web.palette import Palette, faded
 _FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W", "FLOP")
 _FEW_POINTS = 16
 _BAND, _BAND_OF_MANY, _FEW_BANDS = 0.14, 0.1, 2  # how opaque a band is; many over each other are fainter
+_TINY, _HUGE = 1e-3, 1e4  # beyond them a number is too long for a tick
 _CLOSE_TICKS = ((0.004, 60), (0.04, 52))  # shares that lie within so much, and the room that their ticks take
 _PLAIN = Axes()
 
@@ -70,6 +71,9 @@ def line_chart(
             linecolor=palette.line,
             nticks=6,
             unifiedhovertitle={"text": X_HOVER[x]},
+            spikecolor=palette.ink_3,  # the line through the place that is pointed at: Plotly's is white in the dark
+            spikethickness=1,
+            spikedash="dot",
             tickformat="~s" if x.startswith("tokens") else "",
             # Markers want room at both ends, so that the one at step 0 is seen whole.
             rangemode="normal" if any(_few(line) for line in drawn) else "tozero",
@@ -78,7 +82,7 @@ def line_chart(
         yaxis=axis(
             palette,
             nticks=5,
-            tickformat=_tick_format(info),
+            tickformat=_tick_format(info, drawn),
             **_y_range(info, drawn, log),
         ),
         hovermode="x unified",
@@ -153,11 +157,17 @@ def _decades(lines: Sequence[Line]) -> float:
     return math.log10(max(values) / min(values))
 
 
-def _tick_format(info: MetricInfo) -> str:
-    """Shares with as many decimals as their ticks have, and no more: of a fixed number two ticks may read the same."""
+def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
+    """Shares with as many decimals as their ticks have, and no more: of a fixed number two ticks may read the same.
+
+    Others as they are, unless that would be too long for the margin: 5e−5 and 20k.
+    """
     if info.unit == "share":
         return "~%"
-    return "~s" if info.unit.startswith("tokens") or info.unit == "FLOP" else "~g"
+    largest = max(abs(value) for line in lines for value in line.y if value is not None)
+    if 0 < largest < _TINY:
+        return "~e"
+    return "~s" if info.unit.startswith("tokens") or largest >= _HUGE else "~g"
 
 
 def _left_margin(info: MetricInfo, lines: Sequence[Line]) -> int:
