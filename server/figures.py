@@ -17,11 +17,12 @@ from web.compare import compared_figures
 from web.figure_sets import LoadSeries, experiment_figures, run_figures
 from web.figures import Axes, Chart
 from web.figures.axes import MOST_SMOOTHING
-from web.numbers import MEDIA_TYPES, Kind, Rows, comparison_rows, file_name, series_rows, written
+from web.numbers import MEDIA_TYPES, Kind, Rows, comparison_rows, file_name, run_rows, series_rows, written
 from web.palette import PALETTES
 
 _MAX_POINTS = 600
 _OF_COMPARISON = ("tradeoff", "savings")
+_RUNS = "runs"
 
 router = APIRouter(include_in_schema=False)
 
@@ -112,21 +113,25 @@ def numbers_of_experiment(store: StoreDep, axes: AxesDep, experiment_id: str, ki
     record = store.get_experiment(experiment_id)
     if name in _OF_COMPARISON:
         return _file(comparison_rows(kept_comparison(store, record)), kind, experiment_id, "budgets")
-    return _file(_series(store, [run for run in record.runs if not run.archived], name, axes), kind, record.id, name)
+    runs = [run for run in record.runs if not run.archived]
+    return _file(_rows(store, runs, name, axes), kind, record.id, name)
 
 
 @router.get("/runs/{run_id}/numbers.{kind}")
 def numbers_of_run(store: StoreDep, axes: AxesDep, run_id: str, kind: Kind, name: Name) -> Response:
-    return _file(_series(store, [store.get_run(run_id)], name, axes), kind, run_id, name)
+    return _file(_rows(store, [store.get_run(run_id)], name, axes), kind, run_id, name)
 
 
 @router.get("/compare/numbers.{kind}")
 def numbers_of_comparison(store: StoreDep, axes: AxesDep, kind: Kind, name: Name, runs: RunIds = "") -> Response:
     found, _ = picked_runs(store, runs)
-    return _file(_series(store, found, name, axes), kind, "compared", name)
+    return _file(_rows(store, found, name, axes), kind, "compared", name)
 
 
-def _series(store: Store, runs: Sequence[RunRecord], name: str, axes: Axes) -> Rows:
+def _rows(store: Store, runs: Sequence[RunRecord], name: str, axes: Axes) -> Rows:
+    """The runs themselves, or what they reported of one metric."""
+    if name == _RUNS:
+        return run_rows(runs)
     return series_rows(runs, store.metric_series([run.id for run in runs], [name], x=axes.x), axes.x)
 
 

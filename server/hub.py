@@ -42,6 +42,8 @@ class Message:
 
 
 RESYNC = Message("resync", "{}")
+PING = Message("ping", "{}")
+"""Fills silence, so that a line that has died is told from one on which nothing happens: a page hears no comments."""
 
 
 @dataclass(eq=False)
@@ -119,13 +121,13 @@ class Hub:
         return list(self._recent)[int(number) - first :]
 
     async def read(self, listener: Listener, ping_s: float) -> AsyncIterator[str]:
-        """The stream's text until the hub closes or the reader goes; silence is filled with comments."""
+        """The stream's text until the hub closes or the reader goes; silence is filled with pings."""
         try:
             while True:
                 try:
                     message = await asyncio.wait_for(listener.queue.get(), ping_s)
                 except TimeoutError:
-                    yield ": ping\n\n"
+                    yield PING.encode()
                     continue
                 if message is None:
                     return

@@ -11,7 +11,7 @@ from server import launch_pages, queue_pages, run_pages
 from server.errors import NotFoundError
 from server.listing import list_page
 from server.page_route import PageRoute, here
-from server.reading import RunIds, StoreDep, kept_comparison, picked_groups
+from server.reading import RunIds, StoreDep, kept_comparison, picked_groups, runs_of
 from web.pages import compare_page, experiment_page, experiments_page
 
 _PAGE_SIZE = 20
@@ -40,7 +40,7 @@ def experiments(
     words = q[:_MAX_WORDS].strip()
     page = list_page(store, archived, _PAGE_SIZE, cursor, words)
     url = str(request.base_url).rstrip("/")
-    return experiments_page(page, archived, here(request), url, store.settings.token is not None, words)
+    return experiments_page(page, archived, here(request), url, store.settings.token is not None, words, cursor is None)
 
 
 @router.get("/experiments/{experiment_id}")
@@ -50,11 +50,11 @@ def experiment(request: Request, store: StoreDep, experiment_id: str) -> str:
 
 
 @router.get("/compare")
-def compare(request: Request, store: StoreDep, runs: RunIds = "") -> str:
-    groups, experiments = picked_groups(store, runs)
+def compare(request: Request, store: StoreDep, runs: RunIds = "", experiments: RunIds = "") -> str:
+    groups, found = picked_groups(store, runs or runs_of(store, experiments))
     if not groups:
         raise NotFoundError(
-            "there is nothing to compare; select two rows or more of an experiment's table, then press c"
+            "there is nothing to compare; select two rows or more, of the experiments or of one's table, then press c"
         )
-    only = next(iter(experiments.values())) if len(experiments) == 1 else None
+    only = next(iter(found.values())) if len(found) == 1 else None
     return compare_page(groups, only, here(request), dict(request.query_params))

@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request
 
 from nat_core.comparison import Comparison, compare
 from nat_core.records import ExperimentRecord, RunDetail
-from server.errors import NotFoundError
+from server.errors import BadQueryError, NotFoundError
 from server.store import Store
 from web.compare import MAX_RUNS, Group, group_runs
 from web.view import listed
@@ -29,6 +29,24 @@ def kept_comparison(store: Store, experiment: ExperimentRecord) -> Comparison:
     """The experiment's comparison, from memory until something of it changes."""
     runs = tuple(run.id for run in experiment.runs)
     return store.kept.of(experiment.id, runs, lambda: compare(experiment.spec, store.outcomes(experiment.id)))
+
+
+def runs_of(store: Store, experiment_ids: str) -> str:
+    """The runs of several experiments as an address names them; archived ones are left out, as they are of each.
+
+    Raises:
+        BadQueryError: they have more runs than are compared.
+    """
+    found: list[str] = []
+    for experiment_id in listed(experiment_ids):
+        with suppress(NotFoundError):
+            found += [run.id for run in store.get_experiment(experiment_id).runs if not run.archived]
+    if len(found) > MAX_RUNS:
+        raise BadQueryError(
+            f"these experiments have {len(found)} runs, and at most {MAX_RUNS} are compared; select fewer experiments, "
+            "or rows in the table of one"
+        )
+    return ",".join(found)
 
 
 def picked_runs(store: Store, run_ids: str) -> tuple[list[RunDetail], dict[str, ExperimentRecord]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nat_core.comparison import CellComparison, Estimate, Verdict, mean_interval
 from nat_core.events import Direction, MetricInfo, interval_keys
@@ -17,6 +18,7 @@ from web.views import run_seconds
 
 _VERDICT_ORDER = list(Verdict)
 _MOST_SETS_SHOWN = 3
+_EVEN = 0.02  # an interval whose halves differ by less than this share of it counts as even
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ def _estimated(
     shown: Callable[[float], str],
     half: Callable[[float], str] | None = None,
 ) -> Callable[[BudgetItem], Cell]:
-    """A mean as `shown` writes it, with half its interval as `half` does, or with as many decimals as the mean."""
+    """A mean as `shown` writes it, with half its interval as `half` does, or with as many decimals as the mean.
+
+    One that does not lie in the middle of its interval, as that of a single run's answers does not, gets its ends.
+    """
 
     def cell(item: BudgetItem) -> Cell:
         estimate = read(item.cell)
@@ -40,8 +45,10 @@ def _estimated(
             return Cell("—")
         text, small = shown(estimate.mean), ""
         if estimate.low is not None and estimate.high is not None:
-            width = (estimate.high - estimate.low) / 2
-            small = f"±{half(width) if half else number(width, len(text.partition('.')[2]))}"
+            write = half or partial(number, digits=len(text.partition(".")[2]))
+            below, above = estimate.mean - estimate.low, estimate.high - estimate.mean
+            even = abs(above - below) <= _EVEN * (above + below)
+            small = f"±{write((above + below) / 2)}" if even else f"[{write(estimate.low)}, {write(estimate.high)}]"
         return Cell(text, small, value=estimate.mean)
 
     return cell

@@ -52,6 +52,9 @@ _LABELS = {
     "/num_samples": "Samples per question",
 }
 _FIELD_ORDER = {"path": 1, "on_bad_row": 3, "prompt_template": 4}
+_VERBATIM = ("prompt_field", "answer_field", "pattern", "answer_pattern")
+"""Text in which spaces at its ends mean something: the names of columns, and patterns, which may have several lines."""
+_PATTERNS = ("pattern", "answer_pattern")
 NOUNS = {"parts": "part", "sets": "set"}
 """What one row of a list is called."""
 
@@ -66,8 +69,13 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Field:
-    """One control for one value. `kind` is integer, number, string, boolean or mapping, which is written as JSON; a
-    field with `choices` is a list to pick from. `scope` tells fields of one pointer apart: by list, by kind."""
+    """One control for one value.
+
+    `kind` is integer, number, string, boolean, mapping, which is written as JSON, or character, of which a tab is
+    written as `\\t`; a field with `choices` is a list to pick from. `rows` counts the lines of a text that may have
+    several, and is 0 for others; `verbatim` text is taken with the spaces at its ends. `scope` tells fields of one
+    pointer apart: by list, by kind.
+    """
 
     pointer: str
     name: str
@@ -79,7 +87,8 @@ class Field:
     nullable: bool
     default: str
     value: str
-    long: bool
+    rows: int
+    verbatim: bool = False
     scope: str = ""
     widget = "field"
 
@@ -217,20 +226,27 @@ def make_field(pointer: str, schema: Schema, value: Any, scope: str = "") -> Fie
     """The control of a plain value."""
     merged = {**core(schema), **{key: part for key, part in schema.items() if key != "anyOf"}}
     name = _name(pointer)
+    kind = _kind_of(merged)
+    written = _character if kind == "character" else text_of
     return Field(
         pointer=pointer,
         name=name,
         label=_label(pointer),
-        help=str(merged.get("description", "")),
-        kind=_TYPES.get(str(merged.get("type")), "string"),
+        help=str(merged.get("description", "")) + (" `\\t` is a tab." if kind == "character" else ""),
+        kind=kind,
         bounds=bounds_text(merged),
         choices=tuple(str(choice) for choice in merged.get("enum", ())),
         nullable=len(options(schema)) > 1,
-        default=text_of(schema.get("default")),
-        value=text_of(value),
-        long=merged.get("maxLength", 0) >= 20_000,
+        default=written(schema.get("default")),
+        value=written(value),
+        rows=3 if merged.get("maxLength", 0) >= 20_000 else 1 if name in _PATTERNS else 0,
+        verbatim=name in _VERBATIM,
         scope=scope,
     )
+
+
+def _kind_of(schema: Schema) -> str:
+    return "character" if schema.get("maxLength") == 1 else _TYPES.get(str(schema.get("type")), "string")
 
 
 def bounds_text(schema: Schema) -> str:
@@ -249,14 +265,19 @@ def bounds_text(schema: Schema) -> str:
     return ", ".join(parts)
 
 
+def _character(value: Any) -> str:
+    return "\\t" if value == "\t" else text_of(value)
+
+
 def text_of(value: Any) -> str:
-    """A value as it stands in a control; what is not set is empty."""
+    """A value as it stands in a control, whole: what is read back is the same. What is not set is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.12g}"
+        short = f"{value:.12g}"
+        return short if float(short) == value else repr(value)
     return value if isinstance(value, str) else json.dumps(value)
 
 

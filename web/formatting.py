@@ -53,10 +53,10 @@ def points(share: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A count in three figures: `950`, `12.3k`, `8.10M`."""
+    """A count in three figures: `950`, `12.3k`, `8.10M`, `1.20P`."""
     if value is None:
         return NOTHING
-    for size, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, suffix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= 0.9995 * size:
             scaled = value / size
             digits = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
@@ -95,6 +95,11 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     if seconds < 48 * 3600:
         return f"{duration(seconds)} ago"
     return moment.strftime("%-d %b %Y")
+
+
+def moment(when: datetime, form: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
+    """A moment as a date and a time in UTC."""
+    return _aware(when).astimezone(UTC).strftime(form)
 
 
 def elapsed_s(start: datetime, end: datetime) -> float:

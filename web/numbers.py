@@ -33,6 +33,7 @@ def series_rows(runs: Sequence[RunRecord], series: Sequence[MetricSeries], x: st
     return [
         {
             "run": run.id,
+            "experiment": run.experiment_id,
             "budget": run.label,
             "seed": run.seed,
             "state": str(run.state),
@@ -43,6 +44,28 @@ def series_rows(runs: Sequence[RunRecord], series: Sequence[MetricSeries], x: st
         for one in series
         for run in (by_id[one.run_id],)
         for at, value in zip(one.x, one.y, strict=True)
+    ]
+
+
+def run_rows(runs: Sequence[RunRecord]) -> Rows:
+    """One row a run: what it is, how it went, and its newest value of every metric that any of them has."""
+    metrics = dict.fromkeys(key for run in runs for key in run.latest)
+    return [
+        {
+            "run": run.id,
+            "experiment": run.experiment_id,
+            "budget": run.label,
+            "seed": run.seed,
+            "state": str(run.state),
+            "reason": run.reason,
+            "step": run.step,
+            "steps": run.steps,
+            "started_at": run.started_at.isoformat() if run.started_at else None,
+            "finished_at": run.finished_at.isoformat() if run.finished_at else None,
+            "worker": run.worker_id,
+            **{key: run.latest.get(key) for key in metrics},
+        }
+        for run in runs
     ]
 
 

@@ -44,8 +44,12 @@ def experiments_page(
     server_url: str,
     with_token: bool = False,
     words: str = "",
+    is_newest: bool = True,
 ) -> str:
-    """The table of experiments, of those with `words` if there are any; `with_token` where the server wants one."""
+    """The table of experiments, of those with `words` if there are any; `with_token` where the server wants one.
+
+    `is_newest` says that the page is the first one, so that there is none to go back to.
+    """
     view = {"archived": "true" if archived else None, "q": words or None}
     rows = [{"experiment": item, "progress": views.runs_progress(item.runs)} for item in page.items]
     return render(
@@ -55,6 +59,7 @@ def experiments_page(
         archived=archived,
         here=here,
         older=link({}, **view, cursor=page.next_cursor) if page.next_cursor else "",
+        newest="" if is_newest else link({}, **view),
         words=words,
         curl=launch_command(server_url, with_token),
         archive_curl=_curl(f"{server_url}/api/v1/experiments/EXPERIMENT/archive", [], with_token),
@@ -119,10 +124,13 @@ def experiment_table(
     metrics = metrics_of([experiment.spec.base])
     if view.table == "runs":
         return make_table("Run", run_columns(metrics), _run_rows(experiment), view, query)
-    return make_table("Budget", budget_columns(metrics), _budget_rows(experiment, comparison), view, query)
+    return make_table("Budget", budget_columns(metrics), _budget_rows(experiment, comparison, query), view, query)
 
 
-def _budget_rows(experiment: ExperimentRecord, comparison: Comparison) -> list[Row[BudgetItem]]:
+def _budget_rows(
+    experiment: ExperimentRecord, comparison: Comparison, query: Mapping[str, str]
+) -> list[Row[BudgetItem]]:
+    """Each leads to the runs of its seeds."""
     rows = []
     for cell in comparison.cells:
         runs = tuple(run for run in experiment.runs if run.cell == cell.cell and not run.archived)
@@ -134,6 +142,7 @@ def _budget_rows(experiment: ExperimentRecord, comparison: Comparison) -> list[R
                 colour=cell.cell,
                 biased=cell.biased,
                 note="biased" if cell.biased else "",
+                url=link(query, table="runs", q=cell.label, sort=None, cols=None, sel=None),
                 pinned=cell.cell == comparison.baseline,
                 runs=tuple(run.id for run in runs),
             )

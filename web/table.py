@@ -82,21 +82,24 @@ class Table:
 def make_table(
     title: str, columns: Sequence[Column[T]], rows: Iterable[Row[T]], view: TableView, query: Mapping[str, str]
 ) -> Table:
-    """Lay the rows out as the address asks: its columns, its order, its filter; pinned rows stay on top."""
+    """Lay the rows out as the address asks: its columns, its order, its filter.
+
+    Pinned rows stay on top. Selected ones stay, whatever the filter: one is found and selected, then another.
+    """
     shown = [column for column in columns if (column.key in view.columns if view.columns else column.chosen)]
     shown = shown or [column for column in columns if column.chosen]
     filled = _mark_best(
         [replace(row, cells=tuple(column.cell(row.item) for column in shown)) for row in rows],
         [column.better for column in shown],
     )
-    kept = [row for row in filled if row.pinned or _matches(row, view.words)]
-    selected = [replace(row, selected=row.id in view.selected) for row in _sorted(kept, shown, view)]
+    marked = [replace(row, selected=row.id in view.selected) for row in filled]
+    kept = [row for row in marked if row.pinned or row.selected or _matches(row, view.words)]
     return Table(
         heads=tuple(_head(c.key, c.label, c.help, c.left, c.better, view, query) for c in shown),
-        rows=tuple(selected),  # type: ignore[arg-type]
+        rows=tuple(_sorted(kept, shown, view)),  # type: ignore[arg-type]
         name=_head(_NAME, title, "", True, Direction.LOWER, view, query),
         choices=tuple((column.key, column.label, column.help, column in shown) for column in columns),
-        num_hidden=len(filled) - len(kept),
+        num_hidden=len(marked) - len(kept),
     )
 
 

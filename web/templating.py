@@ -10,7 +10,7 @@ from nat_core.version import __version__
 from web import assets, formatting, views
 from web.badges import state_badge, verdict_badge
 
-_FILTERS = ["number", "signed", "significant", "percent", "points", "count", "clock", "duration", "ago"]
+_FILTERS = ["number", "signed", "significant", "percent", "points", "count", "clock", "duration", "ago", "moment"]
 _FILTERS += ["interval", "plus_minus", "change", "plural", "sentence", "uncapital", "file_size"]
 
 
@@ -32,6 +32,7 @@ def _environment() -> Environment:
         verdict_badge=verdict_badge,
         told_cells=views.told_cells,
         tells_each=views.tells_each,
+        title_mark=views.title_mark,
     )
     return environment
 

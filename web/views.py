@@ -13,7 +13,7 @@ from nat_core.comparison import CellComparison, Comparison, RunOutcome, Verdict
 from nat_core.events import METRICS, MetricInfo, Panel
 from nat_core.records import ExperimentRecord, MetricSeries, RunRecord, RunState
 from nat_core.spec import ExperimentSpec
-from web.formatting import change, clock, count, elapsed_s, percent, plural, points, significant
+from web.formatting import change, clock, count, duration, elapsed_s, percent, plural, points, significant
 from web.metrics import set_accuracies
 
 # Charts that stand open on the pages; the rest of METRICS waits behind its panel's heading.
@@ -131,11 +131,31 @@ def runs_progress(runs: Sequence[Going]) -> Progress:
     done = sum(run.steps if run.state.is_final else run.step for run in runs)
     finished = sum(run.state.is_final for run in runs)
     share = done / total if total else 0.0
-    text = f"{finished} of {len(runs)} runs"
-    left = [run.eta_s for run in runs if run.eta_s is not None]
-    if left and finished + len(left) == len(runs):
-        text += f" · {clock(max(left))} left"
-    return Progress(100 * share, text)
+    return Progress(100 * share, " · ".join([f"{finished} of {len(runs)} runs", *_time_left(runs)]))
+
+
+def _time_left(runs: Sequence[Going]) -> list[str]:
+    """While every run that is to end trains, that of the slowest; with some that wait, what is left at the pace so far.
+
+    The pace is that of the runs which train now, together. Paused ones wait for a person and are not counted.
+    """
+    training = [(run, run.eta_s) for run in runs if run.eta_s]
+    waiting = [run for run in runs if run.eta_s is None and not run.state.is_final and run.state is not RunState.PAUSED]
+    if not training:
+        return []
+    if not waiting:
+        return [f"{clock(max(eta for _, eta in training))} left"]
+    pace = sum((run.steps - run.step) / eta for run, eta in training)
+    steps = sum(run.steps - run.step for run in [*waiting, *(run for run, _ in training)])
+    return [f"about {duration(steps / pace)} left"] if pace else []
+
+
+_TITLE_MARKS = {"succeeded": "✓", "failed": "✕", "stopped": "■", "paused": "❙❙", "queued": "…"}
+
+
+def title_mark(state: str, share: Progress) -> str:
+    """What a tab tells of its page from afar: how it ended, or how far it is."""
+    return _TITLE_MARKS.get(str(state), f"{share.percent:.0f}%")
 
 
 def experiment_facts(experiment: ExperimentRecord, now: datetime | None = None) -> list[str]:

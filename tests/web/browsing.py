@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from nat_core.records import ExperimentRecord
 from server.main import create_app
@@ -68,6 +68,11 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+def leave(dialog: Dialog) -> None:
+    """Go away from a page that asks, since something typed in it is not sent."""
+    dialog.accept()
+
+
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page on which every script error and every refusal by the content policy fails the test."""
@@ -77,7 +82,7 @@ def page(browser: Browser) -> Iterator[Page]:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
-    page.on("dialog", lambda dialog: errors.append(f"dialog: {dialog.message}"))
+    page.on("dialog", lambda dialog: leave(dialog) if dialog.type == "beforeunload" else errors.append(dialog.message))
     yield page
     context.close()
     assert errors == []

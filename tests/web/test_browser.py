@@ -94,6 +94,7 @@ def test_run_page_grows_without_a_reload_and_keeps_the_zoom(site: Site, page: Pa
     report(11, 30)
     expect(chart).to_have_attribute("data-points", "30")
     expect(page.get_by_test_id("run-progress")).to_have_attribute("aria-valuenow", "50")
+    expect(page).to_have_title("50% full, seed 0 · natlab")
     assert page.evaluate("document.querySelector('[data-chart=reward]').layout.xaxis.range") == [2, 5]
 
     page.get_by_test_id("stop").click()

@@ -140,7 +140,7 @@ def test_every_control_is_reached_by_the_tab_key(site: Site, page: Page) -> None
         "/workers",
     ):
         page.goto(site.url + path)
-        for details in page.locator("main details").all():
+        for details in page.locator("main details:not(.menu)").all():
             details.evaluate("element => { element.open = true; }")
         if path.endswith("new"):
             page.get_by_role("button", name="Add a set").click()
@@ -153,6 +153,34 @@ def test_every_control_is_reached_by_the_tab_key(site: Site, page: Page) -> None
                 break
         missed[path] = left
     assert not any(missed.values()), missed
+
+
+def test_a_menu_is_walked_by_the_tab_key_and_closes_behind_one(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    expect(page.locator("#live")).to_have_text("live")
+    summary = page.locator("summary", has_text="Export")
+    entries = page.locator("details.menu", has=summary).locator("div > a")
+    summary.focus()
+    page.keyboard.press("Enter")
+    for entry in entries.all():
+        page.keyboard.press("Tab")
+        expect(entry).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(entries.first).to_be_hidden()
+
+
+def test_no_field_in_focus_is_covered_by_the_bar_that_launches(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 600})
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("launch-submit")).to_be_enabled()
+    page.locator('[data-pointer="/name"]').focus()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        covered = page.evaluate(
+            "(at => { const bar = document.querySelector('.launch-bar'); return !bar.contains(at) && "
+            "at.getBoundingClientRect().bottom > bar.getBoundingClientRect().top; })(document.activeElement)"
+        )
+        assert not covered, page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
 
 
 def test_nothing_moves_where_motion_is_not_liked(site: Site, page: Page) -> None:

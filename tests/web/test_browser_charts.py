@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from nat_core.events import METRICS, MetricsEvent
 from server.ingest import Batch, store_batches
@@ -133,6 +133,47 @@ def test_a_long_line_is_drawn_in_full_where_one_looks_closely(site: Site, page: 
     page.wait_for_function(f"count => {drawn_points}.length === count", arg=len(before))
 
 
+def test_a_chart_that_was_zoomed_upwards_alone_has_a_way_back(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    drawn(page, "reward")
+    everything = page.get_by_role("button", name="Show everything")
+    expect(everything).to_be_hidden()
+    plot = page.get_by_test_id("chart-reward").locator(".nsewdrag").first
+    box = plot.bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 0.6 * box["height"], steps=5)
+    page.mouse.up()
+    autorange = "document.querySelector('[data-chart=reward]').layout.yaxis.autorange"
+    page.wait_for_function(f"() => {autorange} === false")
+    everything.click()
+    page.wait_for_function(f"() => {autorange} !== false")
+    expect(everything).to_be_hidden()
+
+
+TOUCHED = """name => {
+  const target = document.querySelector(`[data-chart='${name}'] .nsewdrag`);
+  const { x, y } = target.getBoundingClientRect();
+  const touches = [new Touch({ identifier: 1, target, clientX: x + 50, clientY: y + 50 })];
+  const start = new TouchEvent("touchstart", { touches, changedTouches: touches, cancelable: true, bubbles: true });
+  target.dispatchEvent(start);
+  document.dispatchEvent(new TouchEvent("touchend", { changedTouches: touches, bubbles: true }));
+  return start.defaultPrevented;
+}"""
+
+
+def test_a_finger_on_a_chart_is_left_to_scroll_the_page(site: Site, browser: Browser, page: Page) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    for reader, is_taken in ((phone, False), (page, True)):
+        reader.goto(f"{site.url}/runs/{site.finished.runs[0].id}")
+        drawn(reader, "eval/accuracy")
+        assert reader.evaluate(TOUCHED, "eval/accuracy") is is_taken  # where there is a mouse, it drags a zoom
+    context.close()
+
+
 def test_charts_are_saved_as_pictures_and_numbers(site: Site, page: Page, tmp_path: Path) -> None:
     page.goto(f"{site.url}/experiments/{site.finished.id}?x=tokens_selected")
     drawn(page, "reward")
@@ -146,7 +187,9 @@ def test_charts_are_saved_as_pictures_and_numbers(site: Site, page: Page, tmp_pa
         return download.value.suggested_filename, (tmp_path / "file").read_bytes()
 
     name, csv = saved("Numbers, CSV")
-    assert name == f"{site.finished.id}-reward.csv" and csv.startswith(b"run,budget,seed,state,metric,tokens_selected,")
+    assert name == f"{site.finished.id}-reward.csv" and csv.startswith(
+        b"run,experiment,budget,seed,state,metric,tokens_selected,"
+    )
     name, numbers = saved("Numbers, JSON")
     assert name.endswith(".json") and len(json.loads(numbers)) == 6 * 12
     name, svg = saved("Picture, SVG")

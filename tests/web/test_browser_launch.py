@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, Page, Route, expect
 
 from server.main import create_app
 from server.settings import Settings
 from tests.server.support import served
 from tests.web.browsing import Site
+from tests.web.building import launch, small_spec
 
 pytestmark = pytest.mark.slow
 
@@ -407,6 +409,93 @@ def test_a_clone_marks_what_it_changes(site: Site, page: Page) -> None:
     expect(changes).to_have_text("1 change")
     page.get_by_test_id("budget-row").nth(1).get_by_label("baseline").check()
     expect(page.locator("#budgets-was")).to_have_text("Taken out: truncate · ½. The baseline was full.")
+
+
+def test_a_number_that_is_only_written_otherwise_is_no_change(site: Site, page: Page) -> None:
+    spec = small_spec("Slowly")
+    optim = spec.base.optim.model_copy(update={"learning_rate": 5e-06})
+    record = launch(site.store, spec.model_copy(update={"base": spec.base.model_copy(update={"optim": optim})}))
+    page.goto(f"{site.url}/experiments/new?clone={record.id}")
+    expect(page.locator("#changes")).to_have_text("nothing changed yet")
+    rewrite(page, "name: Slowly", "name: More slowly")  # the form is filled anew, by another hand than the server's
+    expect(page.locator('[data-pointer="/name"]')).to_have_value("More slowly")
+    expect(page.locator("#changes")).to_have_text("1 change")
+    page.locator('[data-pointer="/base/optim/learning_rate"]').fill("0.0000050")
+    expect(page.get_by_test_id("plan")).to_have_text("3 budgets × 1 seed = 3 runs")
+    expect(page.locator("#changes")).to_have_text("1 change")
+    page.locator('[data-pointer="/base/optim/learning_rate"]').fill("6e-6")
+    expect(page.locator("#changes")).to_have_text("2 changes")
+
+
+def test_what_cannot_be_seen_in_a_text_goes_from_the_file_through_the_form_and_back(site: Site, page: Page) -> None:
+    """A tab between columns, spaces at the ends of a column's name, a pattern of two lines."""
+    page.goto(f"{site.url}/experiments/new")
+    expect(page.get_by_test_id("plan")).to_have_text("4 budgets × 1 seed = 4 runs")
+    spec = yaml.safe_load(page.locator("#yaml").input_value())
+    data = {"type": "csv", "path": "/data/rows.tsv", "delimiter": "\t", "prompt_field": " question"}
+    reward = {"type": "exact_match", "answer_pattern": "\nAnswer:\n(.*) "}
+    spec["base"] |= {"data": data, "reward": reward}
+    page.locator("#yaml").fill(yaml.safe_dump(spec))
+    delimiter = page.locator('[data-pointer="/base/data/delimiter"]:visible')
+    expect(delimiter).to_have_value("\\t")
+    page.locator('[data-pointer="/base/steps"]').fill("7")  # now the file is written from the form
+    expect(page.locator("#yaml")).to_have_value(re.compile("steps: 7"))
+    written = yaml.safe_load(page.locator("#yaml").input_value())["base"]
+    assert {key: written["data"][key] for key in data} == data and written["reward"] == reward
+    delimiter.fill(";")
+    expect(page.locator("#yaml")).to_have_value(re.compile("delimiter: ;"))
+
+
+# --- launching once, and leaving ------------------------------------------------------------------------
+
+
+def test_a_launch_whose_answer_was_lost_is_not_made_twice(site: Site, page: Page) -> None:
+    launches: list[str] = []
+
+    def lose_the_first(route: Route) -> None:
+        launches.append(route.request.headers["idempotency-key"])
+        if len(launches) == 1:
+            route.fetch()  # it reaches the server, and its answer nobody
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route(f"{site.url}/api/v1/experiments", lose_the_first)
+    page.goto(f"{site.url}/experiments/new")
+    page.locator('[data-pointer="/name"]').fill("Once")
+    page.get_by_test_id("launch-submit").click()
+    expect(page.locator("#form-faults")).to_contain_text("is not launched twice")
+    page.get_by_test_id("launch-submit").click()
+    page.wait_for_url(re.compile(r"/experiments/exp-\w+$"))
+    assert [item.name for item in site.store.list_experiments().items].count("Once") == 1
+    assert len(launches) == 2 and launches[0] == launches[1] and len(launches[0]) == 32
+
+
+def test_who_comes_back_to_the_form_can_launch_again(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/new")
+    page.route(re.compile(r"/experiments/exp-\w+$"), lambda route: route.fulfill(status=204))  # no page: the form stays
+    button = page.get_by_test_id("launch-submit")
+    with page.expect_response(re.compile(r"/experiments/exp-\w+$")):
+        button.click()
+    expect(button).to_have_text("Launching…")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(button).to_have_text("Launch")
+    expect(button).to_be_enabled()
+
+
+def test_what_was_typed_is_not_left_behind_without_a_question(site: Site, page: Page) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: asked.append(dialog.type))
+    page.goto(f"{site.url}/experiments/new")
+    page.get_by_role("link", name="Workers").click()
+    page.wait_for_url(f"{site.url}/workers")
+    assert asked == []  # nothing was typed
+    page.goto(f"{site.url}/experiments/new")
+    page.locator('[data-pointer="/name"]').click()
+    page.keyboard.type("Kept?")
+    page.get_by_role("link", name="Workers").click()
+    page.wait_for_url(f"{site.url}/workers")
+    assert asked == ["beforeunload"]
 
 
 # --- what it is expected to cost ----------------------------------------------------------------------

@@ -55,6 +55,22 @@ def test_a_report_follows_the_reader_s_theme_and_is_accessible(page: Page, repor
     page.wait_for_function("() => document.documentElement.scrollWidth <= 390")  # charts are resized a moment later
 
 
+def test_a_report_is_printed_whole_and_light(page: Page, report: Path) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto(report.as_uri())
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    folded = page.locator("details.group:not([open])")
+    before = folded.count()
+    assert before > 2
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(folded).to_have_count(0)
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    expect(page.locator("[data-chart]:not(:has(svg.main-svg))")).to_have_count(0)
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(folded).to_have_count(before)
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
 def test_an_experiment_without_values_makes_a_report_that_says_so(site: Site, page: Page, tmp_path: Path) -> None:
     path = tmp_path / "waiting.html"
     path.write_text(httpx.get(f"{site.url}/api/v1/experiments/{site.waiting.id}/report").text, encoding="utf-8")

@@ -101,6 +101,17 @@ def test_tags_and_notes_are_saved_and_a_wrong_tag_is_said_beside_its_field(site:
     expect(page.locator("#run-head .tag")).to_have_text(["good", "odd"])
     expect(page.locator("#edit-tags-fault")).to_be_hidden()
     assert site.store.get_run(run.id).notes == "worth a second look"
+    expect(page.locator("#notes-brief")).to_have_text("worth a second look")
+
+    # What is typed after that is not saved, which is said, and asked before it is left behind.
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: asked.append(dialog.type))
+    notes.click()
+    page.keyboard.type("!")
+    expect(page.locator("[data-saved]")).to_have_text("")
+    page.get_by_role("link", name="Workers").click()
+    page.wait_for_url(f"{site.url}/workers")
+    assert asked == ["beforeunload"]
 
 
 def test_a_run_is_put_away_and_deleted_from_its_page(site: Site, page: Page) -> None:

@@ -52,7 +52,7 @@ def test_rows_are_walked_selected_and_compared_by_keyboard(site: Site, page: Pag
     page.goto(f"{site.url}/experiments/{site.finished.id}?table=runs")
     drawn(page, "tradeoff")
     page.keyboard.press("c")
-    expect(page.locator("#announce")).to_have_text("Select two rows or more to compare them.")
+    expect(page.locator("#toast")).to_have_text("Select two rows or more to compare them.")
     for key in "jjxjx":
         page.keyboard.press(key)
     expect(page.locator("#compare-selected")).to_have_text(re.compile("Compare 2"))
@@ -71,6 +71,17 @@ def test_rows_are_walked_selected_and_compared_by_keyboard(site: Site, page: Pag
     page.keyboard.press("j")
     page.keyboard.press("o")
     page.wait_for_url(f"{site.url}/runs/{site.finished.runs[1].id}")
+
+
+def test_a_budget_leads_to_the_runs_of_its_seeds(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/experiments/{site.finished.id}?cost=memory")
+    drawn(page, "tradeoff")
+    page.locator("#table").get_by_role("link", name="rpc").click()
+    expect(page.get_by_test_id("runs-table").locator("tbody tr")).to_have_count(2)
+    expect(page.locator("#filter")).to_have_value("rpc · linear · ½")
+    assert labels(page) == ["rpc", "rpc"] and "cost=memory" in page.url
+    page.reload()
+    expect(page.get_by_test_id("runs-table").locator("tbody tr")).to_have_count(2)
 
 
 def test_help_lists_the_keys_and_keys_rest_while_one_types(site: Site, page: Page) -> None:
@@ -111,6 +122,22 @@ def test_experiments_are_searched_walked_and_opened_by_keyboard(site: Site, page
     page.get_by_role("link", name="Show all").click()
     expect(rows.first).to_be_visible()
     expect(page.locator("#filter")).to_have_value("")
+
+
+def test_experiments_are_searched_from_every_page(site: Site, page: Page) -> None:
+    page.goto(f"{site.url}/workers")
+    page.keyboard.press("/")
+    expect(page.locator("#find")).to_be_focused()
+    page.keyboard.type("waiting")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{site.url}/experiments?q=waiting")
+    expect(page.get_by_test_id("experiments-table").locator("tbody tr")).to_have_count(1)
+    expect(page.locator("#find")).to_have_count(0)  # its own search says the same
+
+    # Where a page has a search of its own, the key is for that one.
+    page.goto(f"{site.url}/experiments/{site.finished.id}")
+    page.keyboard.press("/")
+    expect(page.locator("#filter")).to_be_focused()
 
 
 def test_the_link_to_a_view_is_copied(site: Site, page: Page) -> None:

@@ -56,7 +56,16 @@ def test_against_tokens_seeds_are_averaged_by_their_place_in_the_series() -> Non
         Curve("full", 0, 1, False, True, [120, 240], [0.3, 0.4]),
     ]
     line = curves_chart(REWARD, runs, LIGHT, Axes(x="tokens_selected")).figure["data"][-1]
-    assert (line["x"], line["y"]) == ([110, 220], [pytest.approx(0.2), pytest.approx(0.3)])
+    assert (line["x"], line["y"]) == ([110, 220, 300], [pytest.approx(0.2), pytest.approx(0.3), 0.3])
+
+
+def test_against_tokens_a_seed_that_failed_early_does_not_end_the_mean_nor_lead_it_backwards() -> None:
+    runs = [
+        Curve("full", 0, 0, False, True, [100, 150, 200, 250], [0.1, 0.2, 0.3, 0.4]),
+        Curve("full", 0, 1, False, True, [300], [0.3]),
+    ]
+    line = curves_chart(REWARD, runs, LIGHT, Axes(x="tokens_selected")).figure["data"][-1]
+    assert (line["x"], line["y"]) == ([200, 200, 250], [pytest.approx(0.2), 0.3, 0.4])
 
 
 def test_costs_start_at_zero_and_shares_are_per_cent() -> None:
@@ -64,10 +73,9 @@ def test_costs_start_at_zero_and_shares_are_per_cent() -> None:
     assert seconds.figure["layout"]["yaxis"]["rangemode"] == "tozero"
     assert seconds.caption == "seconds, by step"
     accuracy = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0, 10], [0.47, 0.8])], LIGHT)
-    assert accuracy.figure["layout"]["yaxis"]["tickformat"] == ".0%"
     assert accuracy.figure["layout"]["yaxis"]["rangemode"] == "normal"
     narrow = line_chart(METRICS["eval/accuracy"], [Line("run", 0, [0, 10], [0.47, 0.48])], LIGHT)
-    assert narrow.figure["layout"]["yaxis"]["tickformat"] == ".1%"
+    assert narrow.figure["layout"]["yaxis"]["tickformat"] == "~%"  # 47%, 47.5%, 48%: as many decimals as ticks have
 
 
 def test_a_single_value_and_equal_values_get_a_sensible_range() -> None:
@@ -90,7 +98,7 @@ def test_the_reference_is_grey_and_behind() -> None:
 def test_it_is_said_in_a_sentence_and_a_table() -> None:
     chart = line_chart(METRICS["eval/accuracy"], [Line("full", 0, [0, 30, 60], [0.47, 0.85, 0.84])], LIGHT)
     assert chart.summary == "Accuracy: full from 47.0% to 84.0% at step 60."
-    assert chart.columns == ["Line", "First", "Latest", "Lowest", "Highest", "Values"]
+    assert chart.columns == ["Line", "First", "Latest", "Lowest", "Highest", "Points"]
     assert chart.rows == [["full", "47.0%", "84.0%", "47.0%", "85.0%", "3"]]
 
 
@@ -105,8 +113,30 @@ def test_an_axis_from_zero_has_no_needless_decimals_that_its_margin_would_cut() 
     nearly_full = [Line("run", 0, [1, 2], [0.99, 1.0])]
     use = line_chart(METRICS["system/host_cpu"], nearly_full, LIGHT).figure["layout"]
     close = line_chart(METRICS["eval/accuracy"], nearly_full, LIGHT).figure["layout"]
-    assert (use["yaxis"]["tickformat"], close["yaxis"]["tickformat"]) == (".0%", ".1%")
-    assert close["margin"]["l"] > use["margin"]["l"]
+    rare = [Line("run", 0, [1, 2], [0.0, 0.0004])]
+    closest = line_chart(METRICS["clip_ratio"], rare, LIGHT).figure["layout"]
+    assert closest["margin"]["l"] > close["margin"]["l"] > use["margin"]["l"]
+
+
+def test_small_shares_and_large_numbers_are_read_without_zeros_or_exponents() -> None:
+    clipped = line_chart(METRICS["clip_ratio"], [Line("run", 0, [1, 2], [0.0, 0.0004])], LIGHT)
+    assert clipped.rows == [["run", "0.0%", "0.040%", "0.0%", "0.040%", "2"]]
+    assert clipped.figure["data"][0]["hovertemplate"] == "%{y:.3~p}"
+    fast = line_chart(METRICS["perf/tokens_per_s"], [Line("run", 0, [1], [52_345.0])], LIGHT)
+    assert fast.figure["data"][0]["hovertemplate"] == "%{y:,.4~r} tokens/s"
+    flops = line_chart(METRICS["flops/update"], [Line("run", 0, [1, 2], [5.12e9, 1.2e15])], LIGHT)
+    assert flops.rows[0][1:3] == ["5.12G FLOP", "1.20P FLOP"] and flops.caption == "FLOP, by step"
+    assert flops.figure["layout"]["yaxis"]["tickformat"] == "~s"
+    rate = line_chart(METRICS["learning_rate"], [Line("run", 0, [1, 2], [1e-4, 5e-5])], LIGHT)
+    assert rate.figure["layout"]["yaxis"]["tickformat"] == "~e"  # 0.00005 would be cut off at the left
+    norm = line_chart(METRICS["grad_norm"], [Line("run", 0, [1, 2], [0.5, 200_000.0])], LIGHT)
+    assert norm.figure["layout"]["yaxis"]["tickformat"] == "~s"
+
+
+def test_a_hover_label_has_whole_names_and_says_of_what_its_number_is() -> None:
+    chart = curves_chart(REWARD, [curve(0, [0.2, 0.4])], LIGHT)
+    assert chart.figure["layout"]["xaxis"]["unifiedhovertitle"] == {"text": "step %{x}"}
+    assert chart.figure["layout"]["hoverlabel"]["namelength"] == -1
 
 
 @pytest.mark.parametrize("key", METRICS)

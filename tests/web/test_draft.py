@@ -66,6 +66,8 @@ def test_faults_name_their_line(old: str, new: str, pointer: str, line: int) -> 
         ("a: !!python/object/apply:os.system ['true']", "not valid YAML", 1),
         ("x" * (MAX_YAML + 1), "shorten it", 0),
         ("name: \x00", "not valid YAML", 0),
+        (GOOD + "base: {steps: 9}\n", "base is set here again, after line 2", 8),
+        ("budgets:\n- {selector: full, selector: rpc}\nname: a\nname: b", "selector is set here again", 2),
     ],
 )
 def test_what_is_no_file_is_refused_at_its_line(text: str, says: str, line: int) -> None:

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from nat_core.spec import ExperimentSpec, JsonlData, RunSpec, UrsBudget, demo_experiment, parse_experiment_spec
-from web.controls import KINDS, Choice, Control, Field, Kind, Rows, bounds_text
+from nat_core.spec import (
+    CsvData,
+    ExactMatch,
+    ExperimentSpec,
+    JsonlData,
+    RunSpec,
+    UrsBudget,
+    demo_experiment,
+    parse_experiment_spec,
+)
+from web.controls import KINDS, Choice, Control, Field, Kind, Rows, bounds_text, text_of
 from web.draft import draft_of_yaml
 from web.form import MAIN, LaunchForm, launch_form
 from web.launch_pages import launch_page
@@ -53,6 +62,27 @@ def test_every_field_of_a_spec_has_a_control_filled_with_its_value() -> None:
     assert values["/base/optim/learning_rate"] == "0.0001"
 
 
+@pytest.mark.parametrize("value", [1e-6, 0.1, 2e-5 / 3, 1 / 3, 1.0, 123456.789012345])
+def test_a_number_in_a_control_is_the_number_that_was_set(value: float) -> None:
+    assert float(text_of(value)) == value
+    assert [text_of(0.1), text_of(1e-6), text_of(1.0)] == ["0.1", "1e-06", "1"]
+
+
+def test_text_is_drawn_as_it_is_with_its_spaces_and_line_breaks() -> None:
+    data = CsvData(path="/data/rows.tsv", delimiter="\t", prompt_template="\n{prompt}")
+    reward = ExactMatch(answer_pattern="\n(.*) ")
+    spec = demo_experiment()
+    cloned = spec.model_copy(update={"base": spec.base.model_copy(update={"data": data, "reward": reward})})
+    fields = {field.pointer: field for field in all_fields(launch_form(cloned))}
+    delimiter, template = fields["/base/data/delimiter"], fields["/base/data/prompt_template"]
+    assert (delimiter.kind, delimiter.value, delimiter.default) == ("character", "\\t", ",")
+    assert "`\\t` is a tab" in delimiter.help
+    pattern = fields["/base/reward/answer_pattern"]
+    assert (template.rows, pattern.rows, pattern.verbatim, delimiter.rows) == (3, 1, True, 0)
+    html = launch_page(cloned, None)
+    assert ">\n\n{prompt}</textarea>" in html and ">\n\n(.*) </textarea>" in html  # HTML drops the first line break
+
+
 def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:
     fields = {field.pointer: field for field in all_fields(launch_form(demo_experiment()))}
     generations = fields["/base/rollout/num_generations"]
@@ -62,7 +92,7 @@ def test_controls_know_their_help_bounds_and_choices_from_the_schema() -> None:
     high = fields["/base/objective/epsilon_high"]
     assert (high.nullable, high.value, high.kind, high.bounds) == (True, "", "number", "above 0, at most 100")
     assert fields["/base/evaluation/greedy"].kind == "boolean"
-    assert fields["/notes"].long
+    assert fields["/notes"].rows == 3
 
 
 def test_a_section_within_a_section_and_a_table_of_words_have_controls() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -33,6 +33,12 @@ def test_significant(value: float | None, text: str) -> None:
     assert f.significant(value) == text
 
 
+def test_a_moment_is_told_in_utc() -> None:
+    there = datetime(2026, 3, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert f.moment(there) == "2026-02-28 23:30:00 UTC"
+    assert f.moment(datetime(2026, 3, 1, 1, 30)) == "2026-03-01 01:30:00 UTC"
+
+
 def test_shares_and_changes() -> None:
     assert [f.percent(v) for v in (0.501, 1, 1.0, None)] == ["50.1%", "100%", "100%", "—"]
     assert f.points(-0.003) == "−0.3"
@@ -41,7 +47,15 @@ def test_shares_and_changes() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(950, "950"), (12_345, "12.3k"), (8_100_000, "8.10M"), (999_999, "1.00M"), (99_950, "100k"), (None, "—")],
+    [
+        (950, "950"),
+        (12_345, "12.3k"),
+        (8_100_000, "8.10M"),
+        (999_999, "1.00M"),
+        (99_950, "100k"),
+        (1.2e15, "1.20P"),
+        (None, "—"),
+    ],
 )
 def test_count(value: float | None, text: str) -> None:
     assert f.count(value) == text

@@ -72,10 +72,14 @@ def test_every_point_of_a_mean_is_the_mean_of_every_seed(client: TestClient, lon
 
 def test_a_mean_against_tokens_is_of_one_step_too(client: TestClient, long: ExperimentRecord) -> None:
     mean = lines(client, long, x="tokens_generated")["full, 3 seeds"]
-    assert len(mean["x"]) >= 80
-    for tokens, value in zip(mean["x"][:-1], mean["y"], strict=False):
-        step = round(tokens / 11)  # 10, 11 and 12 tokens a step
-        assert value == pytest.approx(mean_at(step, (0, 1, 2)), abs=1e-4)
+    steps = [round(tokens / 11) for tokens in mean["x"]]  # 10, 11 and 12 tokens a step
+    assert len(steps) >= 80 and steps[-1] == STEPS
+    bent = {step for step in steps if 2000 < step < 2015}  # one seed stopped at 2,000, within a bucket of the others
+    assert len(bent) == 1
+    for step, value in zip(steps, mean["y"], strict=True):
+        if step not in bent:
+            seeds = (0, 1, 2) if step <= 2000 else (0, 2)
+            assert value == pytest.approx(mean_at(step, seeds), abs=1e-4)
 
 
 def test_a_run_alone_keeps_its_highest_and_lowest_values(client: TestClient, long: ExperimentRecord) -> None:

@@ -78,6 +78,27 @@ def test_experiments_are_found_by_words_in_any_script(client: TestClient, store:
         assert "experiments-table" not in client.get("/experiments", params={"q": punctuation}).text
 
 
+def test_an_older_page_of_the_list_leads_back_to_the_newest(client: TestClient, store: Store) -> None:
+    for number in range(21):
+        launch(store, small_spec(f"Number {number}"))
+    first = client.get("/experiments").text
+    assert len(rows_of(first, "experiments-table")) == 20 and "Newest experiments" not in first
+    older = re.search(r'href="(/experiments\?cursor=[^"]+)" data-carries>Older', first)
+    assert older is not None
+    second = client.get(unescape(older[1])).text
+    assert [row.split(" demo queued")[0] for row in rows_of(second, "experiments-table")] == ["Number 0"]
+    assert "Newest experiments" in second and "Older experiments" not in second
+
+
+def test_the_list_tells_when_an_experiment_was_launched_and_does_not_let_it_grow_old(
+    client: TestClient, store: Store
+) -> None:
+    launched = launch(store, small_spec()).created_at
+    html = client.get("/experiments").text
+    assert f'title="{launched:%Y-%m-%d %H:%M:%S} UTC">just now</time>' in html
+    assert 'hx-trigger="natlab:refresh from:body, every 60s"' in html  # else "just now" would stand there all night
+
+
 def test_commands_carry_the_name_of_the_token_s_variable_where_one_is_needed(
     client: TestClient, tmp_path: Path
 ) -> None:
@@ -188,6 +209,21 @@ def test_configurations_are_shown_where_they_differ(client: TestClient, store: S
     assert nothing.status_code == 404 and "There is nothing to compare" in nothing.text
 
 
+def test_experiments_are_compared_by_all_their_runs_and_no_more_than_can_be(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (launch(store, small_spec(name, seeds=(0, 1))) for name in ("First", "Second"))
+    gone, *left = [*first.runs, *second.runs]
+    store.edit_run(gone.id, archived=True)
+    html = client.get(f"/compare?experiments={first.id},{second.id},exp-none").text
+    assert "Comparison of 6 configurations" in text_of(html) and len(rows_of(html, "runs-table")) == 11
+    drawn = re.search(r'data-figures="/compare/figures.json\?runs=([^"]+)"', html)
+    assert drawn is not None and set(drawn[1].split(",")) == {run.id for run in left}
+    monkeypatch.setattr("server.reading.MAX_RUNS", 10)
+    many = client.get(f"/compare?experiments={first.id},{second.id}")
+    assert many.status_code == 422 and "have 11 runs, and at most 10 are compared" in text_of(many.text)
+
+
 def test_hostile_names_and_notes_stay_text(client: TestClient, store: Store) -> None:
     spec = small_spec(HOSTILE).model_copy(update={"tags": ["<i>"], "notes": "</pre><script>2</script>"})
     experiment = finished_experiment(store, spec)
@@ -261,10 +297,19 @@ def test_numbers_behind_a_chart_come_whole_as_csv_and_json(client: TestClient, s
     assert answer.headers["content-type"].startswith("text/csv")
     assert f'filename="{experiment.id}-reward.csv"' in answer.headers["content-disposition"]
     head, *rows = answer.text.splitlines()
-    assert head == "run,budget,seed,state,metric,wall_s,value" and len(rows) == 6 * 800  # the chart has 600 a run
+    assert (
+        head == "run,experiment,budget,seed,state,metric,wall_s,value" and len(rows) == 6 * 800
+    )  # the chart has 600 a run
     first = client.get(f"{path}/numbers.json?name=reward").json()[0]
     assert first["run"] == experiment.runs[0].id and first["step"] == 1
     small = finished_experiment(store, small_spec("Small"))
+    runs = client.get(f"/experiments/{small.id}/numbers.json?name=runs").json()
+    assert [run["budget"] for run in runs] == [run.label for run in small.runs]
+    assert (runs[0]["state"], runs[0]["steps"]) == ("succeeded", 6) and runs[0]["reward"] == small.runs[0].latest[
+        "reward"
+    ]
+    compared = client.get(f"/compare/numbers.csv?name=runs&runs={small.runs[0].id},{experiment.runs[0].id}")
+    assert compared.text.startswith("run,experiment,budget,seed,state,") and len(compared.text.splitlines()) == 3
     budgets = client.get(f"/experiments/{small.id}/numbers.json?name=savings").json()
     saved = store.comparison(small.id).cells[1].savings["tokens_selected"]
     assert (budgets[1]["budget"], budgets[1]["saved_tokens_selected"]) == ("rpc · linear · ½", saved.mean)

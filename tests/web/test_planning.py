@@ -14,6 +14,7 @@ from nat_core.records import Assumed, Room, Speed, WorkerRecord
 from nat_core.spec import ExperimentSpec, FullBudget, ResourcesSpec, RpcBudget, parse_experiment_spec
 from web.launch_pages import plan_fragment
 from web.planning import assumptions, plan_experiment
+from web.queue_pages import worker_row
 from web.room import choose_room, present, room_of
 
 DEMO = shape_of("demo")
@@ -218,6 +219,13 @@ def test_workers_that_are_silent_and_idle_are_not_there() -> None:
     before_the_clock_was_set_back = silent.model_copy(update={"id": "early", "seen_at": NOW + timedelta(hours=1)})
     found = present([silent, busy, before_the_clock_was_set_back, worker("new")], NOW)
     assert [one.id for one in found] == ["busy", "new"]
+
+
+def test_a_worker_last_heard_of_before_the_clock_was_set_back_is_not_there() -> None:
+    early = worker("early").model_copy(update={"seen_at": NOW + timedelta(hours=1)})
+    new = worker("new").model_copy(update={"seen_at": NOW + timedelta(seconds=2)})
+    assert present([early, new], NOW) == [new]
+    assert worker_row(early, None, NOW).badge.word == "silent"
 
 
 # --- what the page shows ----------------------------------------------------------------------------

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from nat_core.events import Direction
+import pytest
+
+from nat_core.comparison import Estimate
+from nat_core.events import METRICS, Direction
+from tests.web.records import cell, estimate
+from web.columns import BudgetItem, budget_columns
 from web.diff import differences
 from web.table import Cell, Column, Row, Table, make_table
 from web.view import TableView, link, table_view
@@ -51,6 +56,12 @@ def test_the_filter_wants_every_word_and_keeps_the_pinned_row() -> None:
     assert ids(table(q="nothing")) == ["0"]
 
 
+def test_a_selected_row_stays_whatever_the_filter_so_that_another_is_found_beside_it() -> None:
+    shown = table(q="urs", sel="3")
+    assert ids(shown) == ["0", "2", "3"] and shown.num_hidden == 1
+    assert [row.selected for row in shown.rows] == [False, False, True]
+
+
 def test_the_best_of_a_column_is_marked_over_all_rows_and_never_among_equals() -> None:
     shown = table()
     assert [[cell.best for cell in row.cells] for row in shown.rows] == [
@@ -59,6 +70,19 @@ def test_the_best_of_a_column_is_marked_over_all_rows_and_never_among_equals() -
     assert not any(cell.best for row in table(q="full").rows for cell in row.cells)  # the best is left out
     alone = make_table("Budget", COLUMNS, ROWS[:1], TableView(), {})
     assert not any(cell.best for cell in alone.rows[0].cells)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "small"),
+    [
+        (estimate(0.84, 0.82, 0.86), "±2.0"),
+        (estimate(0.99, 0.965, 0.997, num_seeds=1), "[96.5, 99.7]"),  # Wilson's: near the end it is lopsided
+        (estimate(0.84), ""),
+    ],
+)
+def test_an_interval_is_told_by_its_half_only_where_the_mean_lies_in_its_middle(accuracy: Estimate, small: str) -> None:
+    column = next(column for column in budget_columns(METRICS) if column.key == "accuracy")
+    assert column.cell(BudgetItem(cell(0, "full", accuracy, 1.0), ())).small == small
 
 
 def test_columns_are_those_chosen_or_the_usual_ones() -> None:

@@ -62,6 +62,16 @@ def test_margin_band_lies_below_the_baseline() -> None:
     assert pending.figure["layout"]["shapes"] == []
 
 
+def test_ticks_of_close_budgets_have_the_decimals_that_tell_them_apart() -> None:
+    close = cell(1, "rpc · ½", estimate(0.841, 0.839, 0.843), 0.5)
+    chart = tradeoff_chart(comparison(cell(0, "full", estimate(0.84, 0.838, 0.842), 1.0), close), LIGHT)
+    low, high = chart.figure["layout"]["yaxis"]["range"]
+    assert high - low < 0.06  # of six ticks, some stand between whole per cents
+    assert chart.figure["layout"]["yaxis"]["tickformat"] == "~%"
+    wide = tradeoff_chart(comparison(FULL, HALF), LIGHT)
+    assert chart.figure["layout"]["margin"]["l"] > wide.figure["layout"]["margin"]["l"]
+
+
 def test_points_in_one_place_stand_side_by_side_and_tell_their_true_cost() -> None:
     twin = cell(2, "urs · ½", estimate(0.83, 0.81, 0.85), 0.5)
     chart = tradeoff_chart(comparison(FULL, HALF, twin), LIGHT)

@@ -56,11 +56,22 @@ def test_an_experiment_counts_runs_that_ended_early_as_done() -> None:
     assert views.experiment_progress(half_way) == views.Progress(75.0, "1 of 2 runs")
 
 
-def test_the_whole_experiments_time_left_is_told_only_when_every_run_has_one() -> None:
+def test_the_whole_experiments_time_left_is_that_of_the_slowest_run_or_of_all_at_the_pace_of_those_that_train() -> None:
     both = experiment(run(state="succeeded", step=60), run(cell=1, eta_s=65))
     assert views.experiment_progress(both).text == "1 of 2 runs · 1:05 left"
-    waiting = experiment(run(eta_s=65), run(cell=1, state="queued", step=0))
-    assert views.experiment_progress(waiting).text == "0 of 2 runs"
+    # Two runs train, 48 steps in 480 s and in 240 s: together 0.3 steps a second. 96 are theirs, 60 wait: 520 s.
+    busy = [run(eta_s=480), run(cell=1, eta_s=240), run(seed=1, state="queued", step=0)]
+    assert views.experiment_progress(experiment(*busy)).text == "0 of 3 runs · about 9 min left"
+    paused = run(cell=1, seed=1, state="paused", step=6)
+    assert views.experiment_progress(experiment(*busy, paused)).text == "0 of 4 runs · about 9 min left"
+    only_waiting = [run(state="queued", step=0), run(cell=1, eta_s=0.0, step=60)]
+    assert views.experiment_progress(experiment(*only_waiting)).text == "0 of 2 runs"
+
+
+def test_a_tab_tells_from_afar_how_far_its_page_is_or_how_it_ended() -> None:
+    assert views.title_mark("running", views.Progress(41.7, "")) == "42%"
+    assert [views.title_mark(state, views.Progress(100, "")) for state in ("succeeded", "failed")] == ["✓", "✕"]
+    assert views.title_mark(RunState.STOPPING, views.Progress(9, "")) == "9%"
 
 
 def test_facts_of_an_experiment() -> None:

@@ -14,6 +14,14 @@ X_TITLES = {
     "update_s": "seconds of updates",
     "wall_s": "wall-clock seconds",
 }
+X_HOVER = {
+    "step": "step %{x}",
+    "tokens_selected": "%{x:.4~s} tokens trained on",
+    "tokens_generated": "%{x:.4~s} tokens generated",
+    "update_s": "%{x:,.1f} s of updates",
+    "wall_s": "%{x:,.1f} s, wall-clock",
+}
+"""What stands above the values of a place that is pointed at: a number alone does not say of what."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nat_core.events import MetricInfo
-from web.formatting import count, percent, significant
+from web.formatting import NOTHING, count, percent, significant
 from web.palette import Palette
 
 Figure = dict[str, Any]
 _NAMED_UNITS = ("s", "GiB", "tokens/s", "nats", "cores", "W")
+_SMALL_SHARE = 0.01  # below it a single decimal of a per cent says too little
 FONT = 'Inter, system-ui, -apple-system, "Segoe UI", sans-serif'
 
 
@@ -49,6 +50,7 @@ def base_layout(palette: Palette, **more: Any) -> dict[str, Any]:
         "hoverlabel": {
             "bgcolor": palette.panel,
             "bordercolor": palette.line,
+            "namelength": -1,  # Plotly would cut names at 15 letters, where budgets of one selector are still the same
             "font": {"family": FONT, "size": 12, "color": palette.ink},
         },
         "showlegend": False,
@@ -74,19 +76,25 @@ def axis(palette: Palette, **more: Any) -> dict[str, Any]:
 
 def metric_value(info: MetricInfo, value: float | None) -> str:
     """A metric's value with its unit, as people read it."""
+    if value is None:
+        return NOTHING
     if info.unit == "share":
-        return percent(value)
+        return f"{significant(100 * value, 2)}%" if 0 < abs(value) < _SMALL_SHARE else percent(value)
     if info.unit == "tokens":
         return count(value)
+    if info.unit == "FLOP":
+        return f"{count(value)} FLOP"
     text = significant(value)
-    return f"{text} {info.unit}" if value is not None and info.unit in _NAMED_UNITS else text
+    return f"{text} {info.unit}" if info.unit in _NAMED_UNITS else text
 
 
 def metric_hover_format(info: MetricInfo) -> str:
-    """The same as a d3 format for the hover label."""
+    """The same as a d3 format for the hover label: never with an exponent, which `g` would take from 1,000 on."""
     if info.unit == "share":
-        return "%{y:.1%}"
+        return "%{y:.3~p}"
     if info.unit == "tokens":
         return "%{y:,.0f}"
+    if info.unit == "FLOP":
+        return "%{y:.3~s}FLOP"
     suffix = f" {info.unit}" if info.unit in _NAMED_UNITS else ""
-    return "%{y:.3~g}" + suffix
+    return "%{y:,.4~r}" + suffix

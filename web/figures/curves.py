@@ -91,9 +91,15 @@ def _by_step(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
 
 
 def _by_position(curves: Sequence[Curve]) -> list[tuple[float, list[float]]]:
-    rows = []
-    for position in range(min(len(curve.x) for curve in curves)):
-        values = [value for curve in curves if (value := curve.y[position]) is not None]
-        if values:
-            rows.append((sum(curve.x[position] for curve in curves) / len(curves), values))
+    """Of the curves that go so far: one seed that failed early does not end the line of the others.
+
+    The mean of their places may lie behind that of all of them; what would lead backwards is left out.
+    """
+    rows: list[tuple[float, list[float]]] = []
+    for position in range(max(len(curve.x) for curve in curves)):
+        there = [curve for curve in curves if position < len(curve.x)]
+        at = sum(curve.x[position] for curve in there) / len(there)
+        values = [value for curve in there if (value := curve.y[position]) is not None]
+        if values and (not rows or at >= rows[-1][0]):
+            rows.append((at, values))
     return rows

@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nat_core.events import MetricInfo, Panel
-from web.figures.axes import X_TITLES, Axes, smoothed
+from web.figures.axes import X_HOVER, X_TITLES, Axes, smoothed
 from web.figures.chart import Chart, axis, base_layout, empty_chart, metric_hover_format, metric_value
 from web.formatting import count, significant, uncapital
 from web.palette import Palette, faded
 
-_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W")
+_FROM_ZERO = ("s", "GiB", "tokens", "tokens/s", "cores", "W", "FLOP")
 _FEW_POINTS = 16
 _BAND, _BAND_OF_MANY, _FEW_BANDS = 0.14, 0.1, 2  # how opaque a band is; many over each other are fainter
+_TINY, _HUGE = 1e-3, 1e4  # beyond them a number is too long for a tick
+_CLOSE_TICKS = ((0.004, 60), (0.04, 52))  # shares that lie within so much, and the room that their ticks take
 _PLAIN = Axes()
 
 
@@ -61,13 +63,17 @@ def line_chart(
     log = axes.log and _lowest(drawn) > 0
     layout = base_layout(
         palette,
-        margin={"l": 52 if _tick_format(info, drawn) == ".1%" else 46, "r": 10, "t": 8, "b": 30},
+        margin={"l": _left_margin(info, drawn), "r": 10, "t": 8, "b": 30},
         xaxis=axis(
             palette,
             showgrid=False,
             showline=True,
             linecolor=palette.line,
             nticks=6,
+            unifiedhovertitle={"text": X_HOVER[x]},
+            spikecolor=palette.ink_3,  # the line through the place that is pointed at: Plotly's is white in the dark
+            spikethickness=1,
+            spikedash="dot",
             tickformat="~s" if x.startswith("tokens") else "",
             # Markers want room at both ends, so that the one at step 0 is seen whole.
             rangemode="normal" if any(_few(line) for line in drawn) else "tozero",
@@ -87,7 +93,7 @@ def line_chart(
         summary=_summary(info, drawn, x),
         num_points=sum(_num_values(line) for line in drawn),
         caption=_caption(info, axes, log),
-        columns=["Line", "First", "Latest", "Lowest", "Highest", "Values"],
+        columns=["Line", "First", "Latest", "Lowest", "Highest", "Points"],
         rows=[_table_row(line, info) for line in drawn],
     )
 
@@ -115,7 +121,7 @@ def _parts(line: Line, smooth: float) -> list[Line]:
 
 def _unit_words(info: MetricInfo) -> str:
     words = {"share": "%", "s": "seconds", "GiB": "GiB", "tokens": "tokens", "nats": "nats", "W": "watts"}
-    words |= {unit: unit for unit in ("tokens/s", "cores")}
+    words |= {unit: unit for unit in ("tokens/s", "cores", "FLOP")}
     return f"{words[info.unit]}, " if info.unit in words else ""
 
 
@@ -152,9 +158,22 @@ def _decades(lines: Sequence[Line]) -> float:
 
 
 def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
+    """Shares with as many decimals as their ticks have, and no more: of a fixed number two ticks may read the same.
+
+    Others as they are, unless that would be too long for the margin: 5e−5 and 20k.
+    """
     if info.unit == "share":
-        return ".1%" if 0 < _span(lines) <= 0.04 and not _from_zero(info) else ".0%"
-    return "~s" if info.unit.startswith("tokens") else "~g"
+        return "~%"
+    largest = max(abs(value) for line in lines for value in line.y if value is not None)
+    if 0 < largest < _TINY:
+        return "~e"
+    return "~s" if info.unit.startswith("tokens") or largest >= _HUGE else "~g"
+
+
+def _left_margin(info: MetricInfo, lines: Sequence[Line]) -> int:
+    """Room for the ticks: closer ones have more decimals."""
+    close = info.unit == "share" and not _from_zero(info) and _span(lines) > 0
+    return next((width for span, width in _CLOSE_TICKS if close and _span(lines) <= span), 46)
 
 
 def _span(lines: Sequence[Line]) -> float:

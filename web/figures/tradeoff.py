@@ -27,7 +27,7 @@ class CostAxis:
 
 
 X_AXES: dict[str, CostAxis] = {
-    "share": CostAxis("share of generated tokens trained on", "share", lambda c: c.fraction, percent, ".0%"),
+    "share": CostAxis("share of generated tokens trained on", "share", lambda c: c.fraction, percent, "~%"),
     "tokens": CostAxis("tokens trained on in the whole run", "tokens", lambda c: c.tokens_selected, count, "~s"),
     "seconds": CostAxis(
         "forward+backward seconds per step",
@@ -42,6 +42,7 @@ X_AXES: dict[str, CostAxis] = {
 }
 
 _CROWDED = 6
+_CLOSE = 0.06  # an axis that spans less has ticks with decimals
 _TEXT_WEIGHT = 5
 
 
@@ -69,7 +70,7 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
     annotations += [_label_annotation(dot, label, palette) for dot, text, label in named if text]
     layout = base_layout(
         palette,
-        margin={"l": 46, "r": 14, "t": 10, "b": 44},
+        margin={"l": 46 if frame.y1 - frame.y0 > _CLOSE else 52, "r": 14, "t": 10, "b": 44},
         xaxis=axis(
             palette,
             range=[frame.x0, frame.x1],
@@ -80,7 +81,8 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
             nticks=6,
             title={"text": cost_axis.title, "standoff": 8, "font": {"size": 12}},
         ),
-        yaxis=axis(palette, range=[frame.y0, frame.y1], tickformat=".0%", nticks=6),
+        # As many decimals as the ticks have: of close budgets whole per cents would read 84%, 84%, 84%.
+        yaxis=axis(palette, range=[frame.y0, frame.y1], tickformat="~%", nticks=6),
         hovermode="closest",
         shapes=shapes,
         annotations=annotations,

@@ -1,6 +1,7 @@
 // Tags and notes: saved by the API, its messages beside their field, what was typed kept.
 import { problemText } from "./messages.js";
 import { refresh } from "./state.js";
+import { setUnsaved } from "./unsaved.js";
 
 function clear(form) {
   for (const place of form.querySelectorAll(".fault")) place.hidden = true;
@@ -19,10 +20,13 @@ function show(form, faults) {
   }
 }
 
+const typed = (form) => JSON.stringify([form.elements.tags.value, form.elements.notes.value]);
+
 async function save(form) {
   const said = form.querySelector("[data-saved]");
   said.textContent = "";
   clear(form);
+  const sent = typed(form);
   const tags = form.elements.tags.value.split(",").map((word) => word.trim()).filter(Boolean);
   try {
     const response = await fetch(form.dataset.edit, {
@@ -31,7 +35,10 @@ async function save(form) {
       body: JSON.stringify({ tags, notes: form.elements.notes.value }),
     });
     if (response.ok) {
-      said.textContent = "Saved.";
+      if (typed(form) === sent) {
+        said.textContent = "Saved.";
+        setUnsaved(form, false);
+      }
       refresh();
     } else if (response.status === 422) {
       show(form, (await response.json()).errors);
@@ -49,5 +56,11 @@ export function startAnnotations() {
     if (!form) return;
     event.preventDefault();
     save(form);
+  });
+  document.addEventListener("input", ({ target }) => {
+    const form = target.closest("[data-edit]");
+    if (!form) return;
+    form.querySelector("[data-saved]").textContent = ""; // what is typed now is not saved yet
+    setUnsaved(form, true);
   });
 }

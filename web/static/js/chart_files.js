@@ -12,9 +12,10 @@ function download(href, name) {
   link.remove();
 }
 
+// What it is of, then the chart's own name: of that nothing is cut, since by it the files of one page are told apart.
 function fileName(panel, name) {
-  const heading = document.querySelector("h1").textContent;
-  return `${heading} ${panel.querySelector("h2").textContent}`.replaceAll(/[^\p{L}\p{N}]+/gu, "-").slice(0, 80) + `.${name}`;
+  const plain = (text) => text.split(/[^\p{L}\p{N}]+/u).filter(Boolean).join("-");
+  return `${plain(document.querySelector("h1").textContent).slice(0, 60)}-${plain(panel.querySelector("h2").textContent)}.${name}`;
 }
 
 // A picture stands alone: it has a title, a legend and a ground of its own.

@@ -4,6 +4,7 @@ import { param, setParams } from "./state.js";
 const FIGURE_PARAMS = ["x", "cost", "cell"]; // each has buttons; what no button offers counts as not said
 const TYPING_MS = 120;
 let resets = 0;
+let alone = false; // whether a chart is zoomed along its own axis
 
 const buttonOf = (name, value) => document.querySelector(`[data-param="${name}"][data-value="${CSS.escape(value)}"]`);
 
@@ -47,7 +48,10 @@ export function rangeOf(change) {
 }
 
 export function setZoom(range) {
-  if (!range) resets += 1;
+  if (!range) {
+    resets += 1;
+    alone = false;
+  }
   setParams({ range: range ? range.join(",") : "" });
   showZoom();
 }
@@ -61,7 +65,13 @@ export function zoomTo(range, { update, redraw }) {
 
 function showZoom() {
   const button = document.getElementById("reset-zoom");
-  if (button) button.hidden = !zoom();
+  if (button) button.hidden = !zoom() && !alone;
+}
+
+// Upwards each chart has an axis of its own, which is in no address; the way back is the same.
+export function zoomedAlone() {
+  alone = true;
+  showZoom();
 }
 
 // Until the reader chooses, the server shows the savings of the best budget so far: its chip follows.

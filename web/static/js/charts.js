@@ -1,25 +1,34 @@
 // Draws the figures that the server builds. A chart is fetched when it comes near the view, all that
 // are due in one request, and keeps the reader's zoom when its numbers change.
 import { startChartFiles } from "./chart_files.js";
-import { figureParams, hiddenCells, pressShown, rangeOf, startChartView, zoomTo, zoomed } from "./chart_view.js";
+import { figureParams, hiddenCells, pressShown, rangeOf, startChartView, zoomTo, zoomed, zoomedAlone } from "./chart_view.js";
 import { currentTheme } from "./theme.js";
 
 const CONFIG = { displayModeBar: false, responsive: true };
+const touch = matchMedia("(pointer: coarse)"); // a finger on a chart scrolls the page: there are charts from edge to edge
 const OWN_AXES = ["tradeoff", "savings"]; // not over the steps of a run: no shared zoom, nothing hidden
 const NARROW = 620;
+const PATIENCE_MS = 30_000;
+const [SOON_MS, AT_LAST_MS] = [2000, 60_000]; // after a failure it is tried again, ever more seldom
 const near = new Set();
 const charts = new Map(); // element -> the chart as the server sent it
 let plotly = null;
 let fetching = false;
 let rested = 0; // when the next event may fetch: after a slow answer the server is given a rest
 let again = false;
+let failures = 0;
+let retry = null;
 
 function loadPlotly() {
   plotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = document.body.dataset.plotly;
     script.onload = () => resolve(window.Plotly);
-    script.onerror = () => reject(new Error("Plotly's script could not be loaded"));
+    script.onerror = () => {
+      plotly = null; // the next one tries again
+      script.remove();
+      reject(new Error("Plotly's script could not be loaded"));
+    };
     document.head.append(script);
   });
   return plotly;
@@ -46,17 +55,17 @@ async function update(elements) {
   fetching = true;
   const began = Date.now();
   try {
-    const [response] = await Promise.all([fetch(figuresUrl(due)), loadPlotly()]);
-    if (response.ok) {
-      const answer = await response.json();
-      for (const element of due) {
-        const chart = answer.figures[element.dataset.chart];
-        if (chart) await draw(element, chart);
-        await breath();
-      }
+    const [response] = await Promise.all([fetch(figuresUrl(due), { signal: AbortSignal.timeout(PATIENCE_MS) }), loadPlotly()]);
+    if (!response.ok) throw new Error(`The server answered ${response.status}`);
+    const answer = await response.json();
+    for (const element of due) {
+      const chart = answer.figures[element.dataset.chart];
+      if (chart) await draw(element, chart);
+      await breath();
     }
+    failures = 0;
   } catch {
-    // The page keeps what it shows; the next event tries again.
+    failed(due);
   } finally {
     fetching = false;
     rested = Date.now() + 2 * (Date.now() - began);
@@ -65,6 +74,19 @@ async function update(elements) {
     again = false;
     update();
   }
+}
+
+// What is shown stays; where nothing is yet, it is said. Events may be over for good, so that none would try again.
+function failed(elements) {
+  for (const element of elements.filter((one) => !charts.has(one))) {
+    const note = element.closest(".chart").querySelector(".plot-note");
+    note.textContent = "The figure could not be fetched; it is tried again.";
+    note.hidden = false;
+    element.classList.add("nothing");
+  }
+  clearTimeout(retry);
+  retry = setTimeout(() => document.hidden || update(), Math.min(AT_LAST_MS, SOON_MS * 2 ** failures));
+  failures += 1;
 }
 
 async function draw(element, chart) {
@@ -84,20 +106,23 @@ async function draw(element, chart) {
   if (empty) return;
   if (element.dataset.chart === "savings") pressShown("cell", chart.figure.data[0]?.meta.cell);
   if (OWN_AXES.includes(element.dataset.chart)) {
-    await window.Plotly.react(element, chart.figure.data, chart.figure.layout, { ...CONFIG, doubleClick: "reset" });
+    await window.Plotly.react(element, chart.figure.data, dragged(chart.figure.layout), { ...CONFIG, doubleClick: "reset" });
     return;
   }
   const hidden = hiddenCells();
   const data = chart.figure.data.map((trace) => (hidden.has(String(trace.meta?.cell)) ? { ...trace, visible: false } : trace));
-  await window.Plotly.react(element, data, zoomed(chart.figure.layout), { ...CONFIG, doubleClick: false });
+  await window.Plotly.react(element, data, zoomed(dragged(chart.figure.layout)), { ...CONFIG, doubleClick: false });
   if (!element.dataset.linked) link(element);
 }
+
+const dragged = (layout) => (touch.matches ? { ...layout, dragmode: false } : layout);
 
 // Zooming into one curve zooms into all of them; a double click shows everything again.
 function link(element) {
   element.dataset.linked = "yes";
   element.on("plotly_relayout", (change) => {
     const range = rangeOf(change);
+    if ("yaxis.range[0]" in change) zoomedAlone();
     if (range) zoomTo(range, { update, redraw });
   });
   element.on("plotly_doubleclick", () => zoomTo(null, { update, redraw }));

@@ -16,7 +16,7 @@ export function startKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
     if (typing(event.target)) {
-      if (event.key === "Escape" && event.target.id === "filter") event.target.blur();
+      if (event.key === "Escape" && ["filter", "find"].includes(event.target.id)) event.target.blur();
       return;
     }
     if (event.key === "/" && focusFilter()) event.preventDefault();

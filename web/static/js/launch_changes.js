@@ -1,4 +1,5 @@
 // What a clone changes of the experiment it was made from: marked in colour and said in words.
+import { same, valueOf } from "./launch_document.js";
 import { controls, firstShown, isOpen, itemsOf, keyOf, pointerOf } from "./launch_pointers.js";
 import { rows } from "./launch_rows.js";
 
@@ -11,11 +12,13 @@ const now = (control) => ({ value: control.value, shown: control.selectedOptions
 const lists = () => [...form.querySelectorAll("[data-list]")].filter(isOpen);
 const namesOf = (list) => itemsOf(list).map((item) => keyOf(item));
 
-// A field that was not there at first, of another kind or in a new row, is changed where it leaves its default.
+// A field that was not there at first, of another kind or in a new row, is changed where it leaves its default. Values
+// are held together, not how they are written: 1e-06 and 0.000001 are the same learning rate.
 function markField(control) {
   const field = control.closest(".field");
   const first = originals.get(pointerOf(control));
-  const is = first ? control.value !== first.value : control.value !== (control.dataset.default ?? control.value);
+  const before = first ? first.value : (control.dataset.default ?? control.value);
+  const is = !same(valueOf(control), valueOf(control, before));
   field.classList.toggle("changed", is);
   const note = field.querySelector(".was") ?? field.appendChild(Object.assign(document.createElement("p"), { className: "was" }));
   note.hidden = !is;

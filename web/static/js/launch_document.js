@@ -4,6 +4,7 @@ import { isOpen, itemsOf, keyControl, keyOf } from "./launch_pointers.js";
 import { addRow, clearRows, rows } from "./launch_rows.js";
 
 const form = document.getElementById("launch");
+const TAB = "\\t"; // as it is written where it could not be seen
 
 // `{max_terms: 3}` as people write it, and as JSON has it; what is neither is sent as it stands.
 function asMapping(text) {
@@ -19,7 +20,7 @@ function asMapping(text) {
 }
 
 // What a control holds. Text that is no number is sent as it stands: the server says what is wrong with it.
-function valueOf(control, held = control.value) {
+export function valueOf(control, held = control.value) {
   const text = held.trim();
   const asNumber = (part) => (part !== "" && Number.isFinite(Number(part)) ? Number(part) : part);
   switch (control.dataset.kind) {
@@ -34,8 +35,11 @@ function valueOf(control, held = control.value) {
       return text.split(",").map((word) => word.trim()).filter(Boolean);
     case "mapping":
       return asMapping(text);
+    case "character":
+      return held === TAB ? "\t" : held;
     default:
-      return text === "" && "nullable" in control.dataset ? null : control.tagName === "TEXTAREA" ? held : text;
+      if (text === "" && "nullable" in control.dataset) return null;
+      return control.tagName === "TEXTAREA" || "verbatim" in control.dataset ? held : text;
   }
 }
 
@@ -61,7 +65,7 @@ function own(scope) {
   return parts.filter((part) => isOpen(part) && (part.closest("[data-item]") ?? form) === scope);
 }
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+export const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 const isDefault = (control) => same(valueOf(control), valueOf(control, control.dataset.default));
 const isLeftOut = (control) =>
   "chooses" in control.dataset ? control.value === "" : control.closest("[data-omit]") && isDefault(control);
@@ -104,7 +108,7 @@ function show(scope, value) {
     const { list, pointer } = element.dataset;
     const found = at(value, list ?? pointer);
     if (list) showItems(element, found ?? {});
-    else if (found !== undefined) element.value = textOf(found);
+    else if (found !== undefined) element.value = element.dataset.kind === "character" && found === "\t" ? TAB : textOf(found);
   }
 }
 

@@ -8,26 +8,43 @@ import { startPlan } from "./launch_plan.js";
 import { itemsOf, listAt, pointerOf } from "./launch_pointers.js";
 import { addShares, removeRow, rows, startRows } from "./launch_rows.js";
 import { problemText } from "./messages.js";
+import { setUnsaved } from "./unsaved.js";
 
 const form = document.getElementById("launch");
+const asked = { body: "", key: "" }; // the launch that was asked for last, and the name it goes by
+
+// The same launch asked for again goes by the same name, so that the server makes it once: an answer may be lost on its way.
+function nameOf(body) {
+  if (body !== asked.body) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16)); // `randomUUID` is for secure pages alone
+    Object.assign(asked, { body, key: [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("") });
+  }
+  return asked.key;
+}
 
 async function launch() {
   clearFaults();
   if (!(await inStep())) return;
+  const body = JSON.stringify(specification());
   let response;
   try {
     response = await fetch(form.dataset.action, {
       method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify(specification()),
+      headers: { "Content-Type": "application/json", Accept: "application/json", "Idempotency-Key": nameOf(body) },
+      body,
     });
   } catch {
-    showFaults([{ pointer: "", detail: "Nothing was launched and nothing is lost; try again when it is back." }], "The server cannot be reached");
+    const detail = "Nothing that you typed is lost. Press Launch again when it is back: what may have been launched is not launched twice.";
+    showFaults([{ pointer: "", detail }], "The server cannot be reached");
     return;
   }
-  if (response.status === 201) {
+  if (response.ok) {
+    setUnsaved(form, false);
+    asked.body = ""; // who comes back and launches the same means another one
     location.assign(`/experiments/${encodeURIComponent((await response.json()).id)}`);
-    await new Promise(() => {}); // the button stays pressed until the next page is there
+    // The button stays pressed until the next page is there, and no longer than until one comes back to this one.
+    await new Promise((resolve) => addEventListener("pageshow", resolve, { once: true }));
+    return;
   }
   if (response.status === 422) {
     const problem = await response.json();
@@ -53,7 +70,9 @@ async function submit(event) {
 }
 
 function onInput({ target }) {
-  if (target.id === "yaml" || target.closest("[data-builder], #cost")) return;
+  if (target.closest("[data-builder], #cost")) return;
+  setUnsaved(form, true);
+  if (target.id === "yaml") return;
   shapeFor(target);
   typed(target);
 }
@@ -89,7 +108,9 @@ const STEPS = {
 function onClick({ target }) {
   const found = Object.entries(STEPS).map(([selector, step]) => [target.closest(selector), step]);
   const [button, step] = found.find(([pressed]) => pressed) ?? [];
-  if (button) takeStep(step(button));
+  if (!button) return;
+  setUnsaved(form, true);
+  takeStep(step(button));
 }
 
 // Buttons of the page, and of the rows that are made from templates, that do nothing without this script.

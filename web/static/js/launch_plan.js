@@ -47,8 +47,10 @@ async function ask() {
     if (response.status === 422) showFaults((await response.json()).errors ?? []);
     if (!response.ok) return;
     showFaults([]);
+    const drawn = await response.text();
+    if (mine !== asked) return;
     const before = warnings();
-    place.innerHTML = await response.text();
+    place.innerHTML = drawn;
     sayWarnings(before);
     const { dataset } = place.querySelector("[data-assumed]");
     for (const input of inputs()) if (input.dataset.plan in dataset) input.placeholder = dataset[input.dataset.plan];

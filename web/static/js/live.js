@@ -4,9 +4,11 @@ import { announce } from "./messages.js";
 
 const APART_MS = 1000;
 const POLL_MS = 5000;
+const SILENT_MS = 45_000; // the server says something every 15 s: a line that is silent for longer has died unnoticed
 const states = new Map();
 let source = null;
 let poll = null;
+let heardAt = 0;
 let heard = false; // whether the line was ever open: once it is again, what was said meanwhile is fetched
 
 // Calls at most once in APART_MS; a call that comes too early is made later, not dropped.
@@ -34,8 +36,19 @@ function both() {
   metrics();
 }
 
+// A page of some runs of all, which hears of all, heeds those alone.
+function concerns(id) {
+  const { runs } = document.body.dataset;
+  return !runs || runs.split(",").includes(id);
+}
+
+function onMetrics(event) {
+  if (concerns(JSON.parse(event.data).run_id)) both();
+}
+
 function onRun(event) {
   const run = JSON.parse(event.data);
+  if (!concerns(run.id)) return;
   const before = states.get(run.id);
   if (before && before !== run.state) announce(`${run.label}, seed ${run.seed}: ${run.state}`);
   states.set(run.id, run.state);
@@ -53,7 +66,9 @@ function show(tone, word) {
 }
 
 function open(url) {
+  heardAt = Date.now();
   source = new EventSource(url);
+  for (const event of ["open", "ping", "run", "metrics", "resync"]) source.addEventListener(event, () => (heardAt = Date.now()));
   source.addEventListener("open", () => {
     show("good", "live");
     if (heard) both();
@@ -64,7 +79,7 @@ function open(url) {
     if (source?.readyState === EventSource.CLOSED) pollAndRetry(url);
   });
   source.addEventListener("run", onRun);
-  source.addEventListener("metrics", both);
+  source.addEventListener("metrics", onMetrics);
   source.addEventListener("resync", both);
 }
 
@@ -77,26 +92,23 @@ function pollAndRetry(url) {
   }, POLL_MS);
 }
 
+// After a sleep, or behind a box that drops idle lines, the browser may wait for ever on a line that nobody holds.
+function reopenIfSilent(url) {
+  if (!source || source.readyState !== EventSource.OPEN || Date.now() - heardAt < SILENT_MS) return;
+  show("warn", "reconnecting");
+  close();
+  open(url);
+}
+
 function close() {
   source?.close();
   source = null;
   clearTimeout(poll);
 }
 
-// A part whose new text equals the old one stays as it is: selections and open menus survive.
-function keepUnchanged() {
-  document.body.addEventListener("htmx:oobBeforeSwap", (event) => {
-    const { target, fragment } = event.detail;
-    const fresh = fragment.firstElementChild;
-    const busy = target.querySelector("details.menu[open]");
-    if (fresh && (busy || target.innerHTML === fresh.innerHTML)) event.detail.shouldSwap = false;
-  });
-}
-
 export function startLive() {
   const url = document.body.dataset.stream;
   if (!url) return;
-  keepUnchanged();
   open(url);
   document.addEventListener("visibilitychange", () => {
     close();
@@ -105,4 +117,5 @@ export function startLive() {
     both();
   });
   addEventListener("pagehide", close);
+  setInterval(() => reopenIfSilent(url), SILENT_MS / 3);
 }

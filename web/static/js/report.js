@@ -26,6 +26,22 @@
     { rootMargin: "400px" },
   );
 
+  // Paper cannot be unfolded: on it all is open, and light.
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details.group:not([open])")];
+    for (const details of opened) details.open = true;
+    document.documentElement.dataset.theme = "light";
+    for (const element of document.querySelectorAll("[data-chart]")) {
+      drawn.add(element);
+      draw(element);
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+    paint();
+  });
+
   dark.addEventListener("change", paint);
   paint();
   for (const element of document.querySelectorAll("[data-chart]")) observer.observe(element);

@@ -1,12 +1,12 @@
 // Tables of rows to filter, walk through, select and compare. The server draws them from the address.
-import { announce } from "./messages.js";
+import { toast } from "./messages.js";
 import { param, refresh, setParams } from "./state.js";
 
 const TYPING_MS = 180;
 const MAX_COMPARED = 200;
 
 const shownRows = () => [...document.querySelectorAll("[data-rows] tbody tr, [data-row-list] tbody tr")].filter((row) => row.offsetParent);
-const handle = (row) => row.querySelector("[data-select]") ?? row.querySelector("a");
+const handle = (row) => row.querySelector("[data-row-list] th a") ?? row.querySelector("[data-select]") ?? row.querySelector("a");
 const currentRow = () => document.activeElement?.closest("tbody tr");
 
 export function walk(by) {
@@ -23,12 +23,11 @@ export function toggleRow() {
 }
 
 export function openRow() {
-  const link = currentRow()?.querySelector("th a");
-  if (link && document.activeElement !== link) link.click();
+  currentRow()?.querySelector("th a")?.click();
 }
 
 export function focusFilter() {
-  const filter = document.getElementById("filter");
+  const filter = document.getElementById("filter") ?? document.getElementById("find");
   filter?.focus();
   filter?.select();
   return Boolean(filter);
@@ -37,28 +36,46 @@ export function focusFilter() {
 export function compareSelected() {
   const link = document.getElementById("compare-selected");
   if (!link) return;
-  if (link.hidden) announce("Select two rows or more to compare them.");
-  else link.click();
+  if (!link.hidden) link.click();
+  else toast(tooMany() || "Select two rows or more to compare them.");
 }
 
-function selectedRows() {
-  return [...document.querySelectorAll("[data-select]:checked")];
+const selection = () => new Set(param("sel").split(",").filter(Boolean));
+const ofExperiments = () => "experiments" in document.getElementById("compare-selected").dataset;
+const selectedRows = () => [...document.querySelectorAll("[data-select]:checked")].map((box) => box.closest("tr"));
+const runsOf = (rows) => rows.flatMap((row) => (row.dataset.runs ?? "").split(",")).filter(Boolean);
+
+function tooMany() {
+  const { length } = runsOf(selectedRows());
+  return length > MAX_COMPARED ? `These rows have ${length} runs, and at most ${MAX_COMPARED} are compared; select fewer.` : "";
 }
 
-// Keeps the selection in the address and what the Compare button leads to.
+// The address says what is selected: an answer that was under way when a box was ticked does not take the tick away.
+// Experiments are compared by their names alone, so that those on other pages of the list stay selected.
 function showSelection() {
   const link = document.getElementById("compare-selected");
   if (!link) return;
-  const boxes = selectedRows();
-  const runs = boxes.flatMap((box) => box.closest("tr").dataset.runs.split(",")).filter(Boolean);
-  link.hidden = boxes.length < 2 || runs.length > MAX_COMPARED;
-  link.href = `/compare?runs=${runs.join(",")}`;
-  link.lastElementChild.textContent = boxes.length;
+  const chosen = selection();
+  for (const box of document.querySelectorAll("[data-select]")) box.checked = chosen.has(box.dataset.select);
+  const rows = selectedRows();
+  const number = ofExperiments() ? chosen.size : rows.length;
+  link.hidden = number < 2 || Boolean(tooMany());
+  link.href = ofExperiments() ? `/compare?experiments=${[...chosen].join(",")}` : `/compare?runs=${runsOf(rows).join(",")}`;
+  link.lastElementChild.textContent = number;
+  for (const way of document.querySelectorAll("[data-carries]")) {
+    const url = new URL(way.href);
+    url.searchParams.set("sel", [...chosen].join(","));
+    way.href = url;
+  }
 }
 
-function onSelect() {
-  setParams({ sel: selectedRows().map((box) => box.dataset.select).join(",") });
+function onSelect({ checked, dataset }) {
+  const chosen = selection();
+  if (checked) chosen.add(dataset.select);
+  else chosen.delete(dataset.select);
+  setParams({ sel: [...chosen].join(",") });
   showSelection();
+  if (checked && tooMany()) toast(tooMany());
 }
 
 function onColumns(list) {
@@ -80,7 +97,7 @@ export function startTables() {
     typing = setTimeout(() => onFilter(event.target), TYPING_MS);
   });
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-select]")) onSelect();
+    if (event.target.matches("[data-select]")) onSelect(event.target);
     const columns = event.target.closest("[data-columns]");
     if (columns) onColumns(columns);
   });
