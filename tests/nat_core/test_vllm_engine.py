@@ -102,6 +102,26 @@ def test_log_probabilities_of_the_policy_agree_and_others_do_not() -> None:
         check_agreement(policy, PROMPTS, absent, 0.6)
 
 
+def test_log_probabilities_from_before_a_temperature_near_1_are_told_from_rounding() -> None:
+    policy = tiny_policy(dtype=torch.float32)
+    options = {"num_samples": 1, "max_completion_length": 40, "max_batch_size": 8, "seed": 1}
+    groups = generate(policy, PROMPTS, temperature=0.9, **options)  # type: ignore[arg-type]
+
+    def plain(prompt: list[int], one: Completion) -> Completion:
+        """As a server gives it that was started without processed_logprobs."""
+        with torch.no_grad():
+            logits = policy.model(input_ids=torch.tensor([prompt + one.ids])).logits[0, len(prompt) - 1 : -1]
+        logprobs = logits.log_softmax(-1).gather(1, torch.tensor(one.ids).unsqueeze(1)).squeeze(1)
+        return Completion(one.ids, one.truncated, logprobs.tolist())
+
+    unprocessed = [[plain(prompt, one) for one in group] for prompt, group in zip(PROMPTS, groups, strict=True)]
+    assert sum(len(one.ids) for [one] in groups) >= 32
+    assert check_agreement(policy, PROMPTS, groups, 0.9) < 1e-5
+    with pytest.raises(RolloutError, match=r"before the temperature of 0\.9: .* --logprobs-mode processed_logprobs"):
+        check_agreement(policy, PROMPTS, unprocessed, 0.9)
+    assert check_agreement(policy, PROMPTS, unprocessed, 1.0) < 1e-5
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_weights_go_by_the_names_of_the_models_own_files(tied: bool, tmp_path: Path) -> None:
     policy = tiny_policy(dtype=torch.float32, tied=tied)
