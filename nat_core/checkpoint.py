@@ -234,14 +234,14 @@ def verify_checkpoint(path: Path) -> None:
 
 
 def seal(folder: Path, state: dict[str, Any]) -> int:
-    """Write `state.json`, fsync every file, write the manifest last, and return the total size in bytes."""
+    """Write `state.json`, fsync every file and folder, write the manifest last, and return the total size in bytes."""
     (folder / "state.json").write_text(json.dumps(state))
     manifest: dict[str, dict[str, Any]] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            fsync(file)
-            name = file.relative_to(folder).as_posix()
-            manifest[name] = {"size": file.stat().st_size, "sha256": _sha256(file)}
+    for path in sorted(folder.rglob("*")):
+        fsync(path)
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            manifest[name] = {"size": path.stat().st_size, "sha256": _sha256(path)}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
     fsync(folder / "manifest.json")
     fsync(folder)
