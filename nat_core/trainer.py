@@ -127,7 +127,6 @@ class Trainer:
             self.reporter,
             rollout,
             combined([entry.metrics for entry in stats]) | probed,
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
             rollout_s=rollout_s,
             step_s=rollout_s + time.monotonic() - ready,
         )

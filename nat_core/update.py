@@ -122,6 +122,7 @@ def _run(
         law_state.finish_step()
     metrics = _metrics(step, passes) | {
         "grad_norm": grad_norm,
+        "learning_rate": float(optimizer.param_groups[0]["lr"]),  # before the schedule moves on to the next step's
         "timing_s/forward_backward": passes.seconds,
         "timing_s/update": time.monotonic() - started,
         "perf/peak_memory_gib": max(policy.ranks.share(memory.peak_gib)),

@@ -142,6 +142,20 @@ def test_kl_and_several_iterations_train(tmp_path: Path) -> None:
     assert last["kl"] is not None and last["kl"] > 0
 
 
+@pytest.mark.parametrize(
+    ("num_iterations", "expected"),
+    [(1, [2e-3, 4e-3, 4e-3, 2e-3]), (2, [3e-3, 4e-3 * (1 + 5 / 6) / 2, 4e-3 * 7 / 12, 4e-3 * 1 / 4])],
+    ids=["one optimizer step", "two on each batch"],
+)
+def test_the_learning_rate_reported_is_the_one_the_step_was_made_with(
+    tmp_path: Path, num_iterations: int, expected: list[float]
+) -> None:
+    optim = {"learning_rate": 4e-3, "lr_scheduler_type": "linear", "warmup_steps": 2}
+    _, events = train(demo_spec(steps=4, optim=optim, objective={"num_iterations": num_iterations}), tmp_path)
+    told = [event.values["learning_rate"] for event in events if isinstance(event, MetricsEvent)]
+    assert told == pytest.approx(expected)
+
+
 def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Sample) -> Verdict:
         raise ZeroDivisionError("no units")
