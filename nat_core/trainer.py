@@ -88,7 +88,9 @@ class Trainer:
             if not is_out_of_memory(error):
                 self._failure("error", f"{type(error).__name__}: {error}")
                 raise
-            result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
+            # The update's passes have their own try and their own remedy: `StepMemoryError`.
+            where = f"out of memory, not in the update's passes ({error})"
+            result = self._failure("oom", f"{where}; lower rollout.max_batch_size or take a smaller model")
         finally:
             self._closing.close()
             self.reporter.close()

@@ -29,6 +29,7 @@ from nat_core.events import (
 )
 from nat_core.reward.sample import Sample, Verdict
 from nat_core.reward.table import VERIFIERS, Kind
+from nat_core.rollout import slots
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
 from nat_core.trainer import Trainer, TrainResult, stream_seed
@@ -164,6 +165,18 @@ def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch
     result, events = train(demo_spec(), tmp_path)
     assert result.outcome == "failed" and result.reason == "reward" and "ZeroDivisionError" in str(result.message)
     assert isinstance(events[-1], StateEvent) and events[-1].reason == "reward"
+
+
+def test_memory_that_sampling_lacks_is_not_blamed_on_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+
+    monkeypatch.setattr(slots, "sample", too_much)
+    result, _ = train(demo_spec(), tmp_path)
+    assert result.reason == "oom" and "tried to allocate 9 GiB" in str(result.message)
+    assert "lower rollout.max_batch_size" in str(result.message) and "microbatch" not in str(result.message)
 
 
 def test_a_prompt_over_the_limit_is_a_clear_error(tmp_path: Path) -> None:
