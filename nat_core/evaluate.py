@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from nat_core.answers import Answers
 from nat_core.data import Example, PromptSource, open_questions
+from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
 from nat_core.reward import Sample, Score, Scorer
 from nat_core.rollout.completion import Completion
@@ -28,8 +29,19 @@ class QuestionSet:
 class Evaluator:
     """The run's own questions, and every named set."""
 
-    def __init__(self, spec: RunSpec, source: PromptSource, scorer: Scorer, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        source: PromptSource,
+        scorer: Scorer,
+        warn: Callable[[str], None],
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open the named sets.
+
+        Args:
+            source, scorer: of the run's own questions.
+            warn, between: of the scorers of sets with a reward of their own.
 
         Raises:
             SpecError: a set's data or reward cannot be used.
@@ -39,7 +51,7 @@ class Evaluator:
         self._sets = {
             name: (
                 open_questions(part.data, part.num_prompts, f"evaluation.sets.{name}.data"),
-                scorer if part.reward is None else Scorer(part.reward, warn),
+                scorer if part.reward is None else Scorer(part.reward, warn, between),
             )
             for name, part in spec.evaluation.sets.items()
         }
@@ -104,21 +116,18 @@ def score_groups(
 ) -> list[list[Score]]:
     """Score completions, group by group; of several ranks each scores a share, and all get all."""
     ranks, of_examples = policy.ranks, list(zip(examples, groups, strict=True))
-    scores = iter(
-        scorer.score(
-            [
-                Sample(
-                    example.prompt,
-                    policy.decode(completion.ids),
-                    example.answer,
-                    num_tokens=len(completion.ids),
-                    entry=example.entry,
-                )
-                for example, group in of_examples[ranks.rank :: ranks.size]
-                for completion in group
-            ]
+    samples = [
+        Sample(
+            example.prompt,
+            policy.decode(completion.ids),
+            example.answer,
+            num_tokens=len(completion.ids),
+            entry=example.entry,
         )
-    )
+        for example, group in of_examples[ranks.rank :: ranks.size]
+        for completion in group
+    ]
+    scores = iter(ranks.unless(Interrupted, lambda: scorer.score(samples)))
     own = [[next(scores) for _ in group] for group in groups[ranks.rank :: ranks.size]]
     if ranks.alone:
         return own

@@ -144,8 +144,9 @@ class Trainer:
         check_several(spec, self.ranks.size)
         self.ranks.take_device(spec.resources)
         self.source = open_source(spec.data, spec.evaluation.num_prompts)
-        self.scorer = Scorer(spec.reward, self._warn)
-        self.evaluator = Evaluator(spec, self.source, self.scorer, self._warn)
+        between = self.interrupt.check_alone
+        self.scorer = Scorer(spec.reward, self._warn, between)
+        self.evaluator = Evaluator(spec, self.source, self.scorer, self._warn, between)
         self._closing.callback(self.evaluator.close)
         torch.manual_seed(spec.seed)
         self.policy = load_policy(spec.model, spec.resources)
