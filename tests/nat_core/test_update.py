@@ -168,13 +168,16 @@ def test_only_the_kept_prefix_goes_through_the_trunk_and_a_shared_prompt_once(
     assert stats.metrics["tokens/trunk"] == stats.metrics["tokens/padded"] == trunk
 
 
-def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps() -> None:
-    dead = batch([3, 3], [4, 4], [0.0, 0.0])
-    policy = tiny_policy()
+@EACH_BUDGET
+def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps(budget: dict[str, object]) -> None:
+    known = [-torch.rand(4, dtype=torch.float64) for _ in range(2)]
+    dead = dataclasses.replace(batch([3, 3], [4, 4], [0.0, 0.0]), rollout_logprobs=known)
+    policy, law_state = tiny_policy(), GradientMass()
+    law_state.estimate = torch.ones(64, dtype=torch.float64)
     optimizer = torch.optim.AdamW(policy.parameters, lr=1e-2, weight_decay=0.1)
     before = copy.deepcopy(policy.model.state_dict())
-    spec = spec_for({"selector": "rpc"})
-    stats = update_step(policy, optimizer, dead, spec, generator=torch.Generator())
+    spec = spec_for(budget)
+    stats = update_step(policy, optimizer, dead, spec, generator=torch.Generator(), law_state=law_state)
     assert stats.metrics["grad_norm"] == 0 and stats.metrics["tokens/selected"] == 0
     assert "budget/fraction" not in stats.metrics
     changed = policy.model.state_dict()
