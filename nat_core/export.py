@@ -20,7 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from nat_core import quantized
-from nat_core.checkpoint import fsync, list_checkpoints, model_of, verify_checkpoint
+from nat_core.checkpoint import model_of
+from nat_core.checkpoint_folder import fsync, list_checkpoints, verify_checkpoint
 from nat_core.errors import CheckpointError, DiskError, NatlabError, SpecError
 from nat_core.extras import keep_bitsandbytes_from_the_hub, required
 from nat_core.model import source_of

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from nat_core.checkpoint import Training
 from nat_core.data import open_source
 from nat_core.errors import DiskError, NatlabError
 from nat_core.evaluate import Evaluator
@@ -164,8 +165,8 @@ class Trainer:
 
     def _restore(self) -> int:
         """Go on where the folder's newest checkpoint leaves off, where that is asked for. Returns the steps done."""
-        parts = (self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
-        self.saver = Saver(self.run_dir, self.spec.checkpoint, self.reporter, parts)
+        training = Training(self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
+        self.saver = Saver(self.run_dir, self.spec.checkpoint, self.reporter, training)
         if self.resume:
             restored = self.saver.restore()
             self.reporter.step, self.evaluation_due = restored.step, restored.evaluation_due

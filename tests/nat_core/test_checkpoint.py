@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nat_core import checkpoint
-from nat_core.checkpoint import (
+from nat_core import checkpoint_folder
+from nat_core.checkpoint_folder import (
     bring_back,
     cleared_on_error,
     list_checkpoints,
@@ -71,8 +71,8 @@ def test_seal_brings_the_entries_of_every_folder_to_disk_before_the_manifest(
 ) -> None:
     """A power cut may else leave a manifest, and a model folder without its files."""
     told: list[str] = []
-    sync = checkpoint.fsync
-    monkeypatch.setattr(checkpoint, "fsync", lambda path: told.append(path.name) or sync(path))
+    sync = checkpoint_folder.fsync
+    monkeypatch.setattr(checkpoint_folder, "fsync", lambda path: told.append(path.name) or sync(path))
     partial = tmp_path / "partial"
     (partial / "model").mkdir(parents=True)
     (partial / "model" / "model.safetensors").write_bytes(b"x")

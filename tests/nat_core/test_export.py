@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nat_core.checkpoint import list_checkpoints, save_checkpoint
+from nat_core.checkpoint import Training, save_checkpoint
+from nat_core.checkpoint_folder import list_checkpoints
 from nat_core.errors import CheckpointError, SpecError
 from nat_core.export import export, main
 from nat_core.model import DEMO_DIR, Policy, load_policy
@@ -38,9 +39,8 @@ def trained_run(folder: Path, kind: str, steps: tuple[int, ...] = (2,)) -> Polic
         with torch.no_grad():
             for weight in policy.parameters:
                 weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.05)
-        save_checkpoint(
-            folder / "checkpoints", policy, optimizer, schedule, generator, GradientMass(), step=step, keep=5
-        )
+        training = Training(policy, optimizer, schedule, generator, GradientMass())
+        save_checkpoint(folder / "checkpoints", training, step=step, keep=5)
     return policy
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nat_core.checkpoint import list_checkpoints
+from nat_core.checkpoint_folder import list_checkpoints
 from nat_core.events import AnyEvent, MetricsEvent, StateEvent, parse_event
 from tests.server.support import wait_until
 

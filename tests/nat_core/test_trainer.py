@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from transformers import PreTrainedTokenizerFast
 
-from nat_core.checkpoint import list_checkpoints, verify_checkpoint
+from nat_core.checkpoint_folder import list_checkpoints, verify_checkpoint
 from nat_core.demo.task import random_chain
 from nat_core.errors import CheckpointError
 from nat_core.events import (
