@@ -22,7 +22,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from nat_core.advantage import group_advantages
 from nat_core.batch import CompletionBatch
-from nat_core.gradient import Step, accumulate_gradient, draw_step
+from nat_core.drawing import Step, draw_step
+from nat_core.gradient import accumulate_gradient
 from nat_core.model import Policy
 from nat_core.random_model import bare_tokenizer
 from nat_core.rollout.completion import Completion

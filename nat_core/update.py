@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from nat_core.batch import CompletionBatch
+from nat_core.drawing import Step, draw_step
 from nat_core.errors import NonFiniteLossError
-from nat_core.gradient import Passes, Step, accumulate_gradient, draw_step, with_old_logprobs
+from nat_core.gradient import Passes, accumulate_gradient
+from nat_core.kept import with_old_logprobs
 from nat_core.memory import PeakMemory
 from nat_core.model import Policy
 from nat_core.ranks import full

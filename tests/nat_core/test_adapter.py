@@ -11,9 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from nat_core import adapter
+from nat_core.drawing import draw_step
 from nat_core.errors import ModelError
 from nat_core.extras import import_without, required
-from nat_core.gradient import accumulate_gradient, draw_step, kept_logprobs
+from nat_core.gradient import accumulate_gradient
+from nat_core.kept import kept_logprobs
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import DEMO_DIR, Policy, load_policy
 from nat_core.rollout.hf import generate, waits_for_the_longest

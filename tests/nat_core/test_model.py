@@ -13,7 +13,7 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 from nat_core.data import Example
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.errors import ModelError
-from nat_core.gradient import kept_logprobs
+from nat_core.kept import kept_logprobs
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import Policy, load_policy, source_of
 from nat_core.rollout.hf import generate

@@ -9,8 +9,8 @@ import math
 import pytest
 import torch
 
+from nat_core.drawing import draw_step
 from nat_core.errors import NonFiniteLossError, StepMemoryError
-from nat_core.gradient import draw_step
 from nat_core.loss import policy_loss
 from nat_core.model import Policy
 from nat_core.probe import probe_gradient
