@@ -11,7 +11,7 @@ from nat_core.data import Example, PromptSource, open_questions
 from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
 from nat_core.reward import Sample, Score, Scorer
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.engine import Engine
 from nat_core.spec import RunSpec
 from nat_core.tally import tally
@@ -89,13 +89,7 @@ def evaluate(policy: Policy, engine: Engine, questions: QuestionSet, spec: RunSp
     prompts = [policy.encode(example) for example in questions.examples]
 
     def answer(num_samples: int, temperature: float | None) -> list[list[Completion]]:
-        return engine.generate(
-            prompts,
-            num_samples=num_samples,
-            max_completion_length=spec.rollout.max_completion_length,
-            temperature=temperature,
-            seed=seed,
-        )
+        return engine.generate(prompts, Sampling(num_samples, spec.rollout.max_completion_length, temperature, seed))
 
     sampled = answer(questions.num_samples, spec.evaluation.temperature)
     scores = score_groups(policy, questions.scorer, questions.examples, sampled)
