@@ -166,4 +166,6 @@ def _metrics(step: Step, passes: Passes) -> dict[str, float]:
         "budget/max_weight": step.selection.max_weight,
         "budget/effective_sample_size": step.selection.effective_sample_size,
     }
-    return metrics | {name: total / live_tokens for name, total in passes.sums.items() if name != "loss"}
+    # A biased selection is not weighted: its sums know nothing of the tokens left out, so it has means over those kept.
+    counted = live_tokens if step.selection.unbiased else max(step.selection.num_kept, 1)
+    return metrics | {name: total / counted for name, total in passes.sums.items() if name != "loss"}

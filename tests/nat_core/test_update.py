@@ -235,6 +235,17 @@ def test_several_iterations_take_the_rollouts_logprobs_for_old() -> None:
     assert stats[0].metrics["rollout_is_ratio"] == pytest.approx(math.exp(0.5))
 
 
+def test_means_of_a_biased_budget_are_over_the_tokens_it_keeps() -> None:
+    spec = spec_for({"selector": "truncate", "fraction": 0.5}, objective={"num_iterations": 2, "epsilon": 0.2})
+    policy = tiny_policy()
+    stats = update_on_batch(
+        policy, frozen_optimizer(policy), with_rollout_logprobs(-0.5), spec, generator=torch.Generator()
+    )
+    # 4, 6, 1 and 2 of 7, 12, 1 and 4 live tokens are kept, and clipped where the advantage is positive
+    assert stats[0].metrics["tokens/selected"] == 13
+    assert stats[0].metrics["clip_ratio"] == pytest.approx((4 + 1 + 2) / 13)
+
+
 def test_with_an_entropy_bonus_no_row_is_dead_and_entropy_rises() -> None:
     spec = spec_for({"selector": "full"}, objective={"entropy_coef": 1.0}, optim={"max_grad_norm": 1e9})
     dead, policy = batch([3, 3], [6, 6], [0.0, 0.0]), tiny_policy()
