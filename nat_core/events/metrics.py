@@ -85,7 +85,11 @@ METRICS: dict[str, MetricInfo] = {
         "a KL term or an entropy bonus; masked truncated ones never.",
     ),
     "tokens/selected": _metric(
-        "Tokens trained on", "tokens", _L, Panel.BUDGET, "Completion tokens whose loss was back-propagated."
+        "Tokens trained on",
+        "tokens",
+        _L,
+        Panel.BUDGET,
+        "Completion tokens whose loss was back-propagated, once for each of objective.num_iterations.",
     ),
     "tokens/trunk": _metric(
         "Trunk tokens",
