@@ -103,7 +103,7 @@ def test_log_probabilities_of_the_policy_agree_and_others_do_not() -> None:
 
 def test_log_probabilities_from_before_a_temperature_near_1_are_told_from_rounding() -> None:
     policy = tiny_policy(dtype=torch.float32)
-    groups = generate(policy, PROMPTS, Sampling(1, 40, 0.9, seed=1), max_batch_size=8)
+    groups = generate(policy, PROMPTS, Sampling(1, 100, 0.9, seed=2), max_batch_size=8)
 
     def plain(prompt: list[int], one: Completion) -> Completion:
         """As a server gives it that was started without processed_logprobs."""
