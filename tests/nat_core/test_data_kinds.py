@@ -233,7 +233,7 @@ def test_seed_and_size_of_a_generator_are_natlab_s() -> None:
 
 
 def test_all_tasks_of_a_set_are_scored_by_one_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some generators hold a dictionary of tens of megabytes: one for each task would fill the memory in a night."""
+    """Some generators hold ten megabytes of words: one for each task would fill the memory in a night."""
     rows = list(gym_rows(SUMS.model_copy(update={"seed": 77}), 5))
     made: list[Any] = []
     make_tasks = gym.make_tasks
