@@ -14,7 +14,7 @@ import torch
 
 from bench.cases import Case
 from nat_core.cost import TokenCost
-from nat_core.gradient import Step
+from nat_core.drawing import Step
 from nat_core.spec import (
     BudgetSpec,
     CompletionsBudget,

@@ -22,10 +22,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from nat_core.advantage import group_advantages
 from nat_core.batch import CompletionBatch
-from nat_core.gradient import Step, accumulate_gradient, draw_step
+from nat_core.drawing import Step, draw_step
+from nat_core.gradient import accumulate_gradient
 from nat_core.model import Policy
 from nat_core.random_model import bare_tokenizer
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.hf import generate
 from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec, RolloutSpec, RunSpec, demo_experiment
 from nat_core.token_selection import GradientMass
@@ -125,11 +126,8 @@ def random_qwen3(name: str, sizes: RandomModel, seed: int = 0) -> Case:
     groups = generate(
         policy,
         prompts,
-        num_samples=sizes.num_generations,
-        max_completion_length=sizes.longest,
-        temperature=1.0,
+        Sampling(sizes.num_generations, sizes.longest, 1.0, seed=stream_seed(seed, "rollout")),
         max_batch_size=sizes.num_prompts * sizes.num_generations,
-        seed=stream_seed(seed, "rollout"),
     )
     at = [slice(step * sizes.num_prompts, (step + 1) * sizes.num_prompts) for step in range(steps)]
     batch, *earlier = (_random_batch(prompts[part], groups[part], spec, sizes, generator) for part in at)

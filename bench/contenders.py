@@ -11,7 +11,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from nat_core.batch import CompletionBatch
-from nat_core.gradient import accumulate_gradient, draw_step
+from nat_core.drawing import draw_step
+from nat_core.gradient import accumulate_gradient
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import Policy
 from nat_core.spec import BudgetSpec, FullBudget, ResourcesSpec, RolloutSpec, RunSpec

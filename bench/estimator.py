@@ -29,7 +29,7 @@ from bench.estimator_report import markdown, show
 from bench.figure_file import write_figure
 from bench.tally import Spent, Tally
 from nat_core import hardware
-from nat_core.gradient import Step
+from nat_core.drawing import Step
 from nat_core.spec import FullBudget, RpcBudget
 from nat_core.trainer import stream_seed
 

@@ -30,6 +30,7 @@ from nat_core import hardware
 from nat_core.data import open_source
 from nat_core.model import Policy, load_policy
 from nat_core.rollout import plain, slots
+from nat_core.rollout.completion import Sampling
 from nat_core.spec import ResourcesSpec, demo_experiment
 
 Sampler = Callable[[int], int]
@@ -48,16 +49,8 @@ class Case:
         """By one of natlab's two engines."""
 
         def run(seed: int) -> int:
-            found = engine.sample(
-                self.policy,
-                self.prompts,
-                self.jobs,
-                num_samples=self.num_samples,
-                max_completion_length=self.longest,
-                temperature=1.0,
-                max_batch_size=self.size,
-                seed=seed,
-            )
+            sampling = Sampling(self.num_samples, self.longest, 1.0, seed)
+            found = engine.sample(self.policy, self.prompts, self.jobs, sampling, self.size)
             return sum(len(completion.ids) for completion in found)
 
         return run

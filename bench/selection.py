@@ -26,7 +26,7 @@ from rich.table import Table
 from bench.budgets import budgets_at
 from bench.shapes import Lengths, policy_of, random_batch, read_lengths
 from nat_core import hardware
-from nat_core.gradient import draw_step
+from nat_core.drawing import draw_step
 from nat_core.optim import build_optimizer
 from nat_core.spec import FullBudget, OptimSpec, ResourcesSpec, RpcBudget, RunSpec
 from nat_core.token_selection import GradientMass, select_tokens

@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpecError as error:
         print(f"natlab: {error.message}", file=sys.stderr)
         return EXIT_BAD_SPEC
-    if not options.supervised and leads() and not _hold(options.output):
-        print(f"natlab: --output is {options.output}, where another trainer runs; choose another", file=sys.stderr)
+    taken = _taken(options) if leads() else None
+    if taken is not None:
+        print(f"natlab: --output is {options.output}, {taken}", file=sys.stderr)
         return EXIT_BAD_SPEC
 
     if (spec.resources.gpus or 0) > 1 and not is_a_rank():
@@ -105,6 +106,16 @@ def _read(path: Path, assignments: list[str]) -> RunSpec:
     check_run(spec)
     check_engine(spec.rollout)
     return spec
+
+
+def _taken(options: argparse.Namespace) -> str | None:
+    """Why the folder cannot be this run's; None where it can."""
+    if not options.supervised and not _hold(options.output):
+        return "where another trainer runs; choose another"
+    # Beside checkpoints of more steps this run's own would be the oldest: deleted as soon as they are written.
+    if not options.resume and any((options.output / "checkpoints").glob("step-*")):
+        return "which holds a run's checkpoints; add --resume to go on from them, or choose another"
+    return None
 
 
 def _hold(folder: Path) -> bool:

@@ -28,6 +28,7 @@ except ImportError:  # torch before 2.10
     varlen = None  # type: ignore[assignment]
 
 varlen_attn: Any = getattr(varlen, "varlen_attn", None)
+_VARLEN_KNOWS = frozenset(inspect.signature(varlen_attn).parameters if varlen_attn else ())
 
 PACKED = "natlab_packed"
 DECODE = "natlab_decode"
@@ -98,10 +99,12 @@ def _packed(
     sliding_window: int | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each segment; query, key, value [1, H, N, D] → [1, N, H, D]."""
+    """Causal attention within each segment; query, key, value [1, H, N, D] → [1, N, H, D].
+
+    Args:
+        sliding_window: how many tokens each one sees, itself included; None for all before it.
+    """
     asked = [name for name in _UNKNOWN if unused.get(name) is not None]
-    if sliding_window is not None and sliding_window < segments.longest:
-        asked.append("sliding_window")
     if asked:
         raise NotImplementedError(f"{type(module).__name__} asks for {', '.join(asked)}")
     if torch.is_autocast_enabled(
@@ -111,8 +114,10 @@ def _packed(
         query, key, value = (x.to(half) for x in (query, key, value))
     if segments.gather is not None:
         query, key, value = (x.index_select(2, segments.gather) for x in (query, key, value))
-    dtype = str(query.dtype).removeprefix("torch.")
-    out = (_varlen if varlen_serves(query.device, dtype) else _one_by_one)(query, key, value, segments, scaling)
+    window = sliding_window if sliding_window is not None and sliding_window < segments.longest else None
+    at_once = varlen_serves(query.device, str(query.dtype).removeprefix("torch."))
+    kernel = _varlen if at_once and (window is None or "window_size" in _VARLEN_KNOWS) else _one_by_one
+    out = kernel(query, key, value, segments, scaling, window)
     return (out if segments.scatter is None else out.index_select(1, segments.scatter)), None
 
 
@@ -121,22 +126,34 @@ def varlen_serves(device: torch.device, dtype: str) -> bool:
     return varlen_attn is not None and device.type == "cuda" and dtype in ("bfloat16", "float16")
 
 
-def _one_by_one(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None) -> Tensor:
+def _one_by_one(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Tensor:
     """A causal kernel for each sequence: exact anywhere, and on a CPU as fast as it gets."""
     grouped = query.shape[1] != key.shape[1]
     parts = zip(*(x.split(segments.lengths, dim=2) for x in (query, key, value)), strict=True)
-    out = [
-        scaled_dot_product_attention(q, k, v, None, 0.0, True, scale=scaling, enable_gqa=grouped) for q, k, v in parts
-    ]
-    return torch.cat([part.transpose(1, 2) for part in out], dim=1)
+    band = None if window is None else _band(segments.longest, window, query.device)
+    out = []
+    for q, k, v in parts:
+        mask = None if band is None else band[: q.shape[2], : q.shape[2]]
+        seen = scaled_dot_product_attention(q, k, v, mask, 0.0, mask is None, scale=scaling, enable_gqa=grouped)
+        out.append(seen.transpose(1, 2))
+    return torch.cat(out, dim=1)
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None) -> Tensor:
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    """Bool [length, length]: each token sees itself and the `window` - 1 before it."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, segments: Segments, scaling: float | None, window: int | None
+) -> Tensor:
     """One FlashAttention kernel for all sequences. Heads that share keys get copies where torch knows no groups."""
-    known = inspect.signature(varlen_attn).parameters
-    options: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    before = -1 if window is None else window - 1
+    options: dict[str, Any] = {"window_size": (before, 0)} if "window_size" in _VARLEN_KNOWS else {"is_causal": True}
     groups = query.shape[1] // key.shape[1]
-    if groups > 1 and "enable_gqa" in known:
+    if groups > 1 and "enable_gqa" in _VARLEN_KNOWS:
         options["enable_gqa"] = True
     elif groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))

@@ -33,25 +33,25 @@ class CompletionBatch:
     @property
     def lengths(self) -> Tensor:
         """Full completion lengths, Long [B]."""
-        return torch.tensor([len(ids) for ids in self.completions])
+        return torch.tensor([len(ids) for ids in self.completions], dtype=torch.long)
 
     @property
     def prompt_lengths(self) -> Tensor:
         """Long [B]."""
-        return torch.tensor([len(ids) for ids in self.prompts])
+        return torch.tensor([len(ids) for ids in self.prompts], dtype=torch.long)
 
     @property
     def prompt_sharers(self) -> Tensor:
         """How many of the completions have each one's prompt, Long [B]."""
         keys = [prompt.numpy().tobytes() for prompt in self.prompts]
         counts = Counter(keys)
-        return torch.tensor([counts[key] for key in keys])
+        return torch.tensor([counts[key] for key in keys], dtype=torch.long)
 
     @property
     def padded_rollout_logprobs(self) -> Tensor | None:
-        """Float [B, T], 0 on padding; None where they are not known."""
+        """Float [B, T], 0 on padding; None where they are not known. Of no completions they are: there are none."""
         if not self.rollout_logprobs:
-            return None
+            return None if self.completions else torch.zeros(0, 0)
         return torch.nn.utils.rnn.pad_sequence(self.rollout_logprobs, batch_first=True)
 
     def live(self, spec: RunSpec) -> Tensor:

@@ -1,43 +1,44 @@
-"""Checkpoints that are whole or not there: written beside, hashed, then renamed into place.
+"""What a checkpoint holds, and how it comes back.
 
-A checkpoint is a folder `step-00000060` with the model as transformers saves it (of one with adapters, these as peft
-saves them), the optimizer's tensors (safetensors; of several ranks a file each, see `sharded_checkpoint`), `state.json`
-and `manifest.json` (sizes and sha256 of all files, written last). Never pickle. A folder whose name begins with a dot
-is being written, or is on its way out.
+The model as transformers saves it (of one with adapters, these as peft saves them), the optimizer's tensors
+(safetensors; of several ranks a file each, see `sharded_checkpoint`) and `state.json`, in a folder that is whole or not
+there (`checkpoint_folder`). Never pickle.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nat_core.errors import DiskError
-from nat_core.manifest import PREFIX, fsync, list_checkpoints, seal
+from nat_core.checkpoint_folder import Saved, cleared_on_error, places, put_in_place, seal
+from nat_core.errors import CheckpointError
 from nat_core.model import Policy
 from nat_core.parts import SHARDS, read_optimizer
+from nat_core.spec import ModelSpec
 from nat_core.token_selection import GradientMass
 from nat_core.weights import load_weights, save_weights
 
-_PARTIAL = ".partial-"
-_REPLACED = ".replaced-"
-_PRUNED = ".pruned-"
-
 
 @dataclass(frozen=True)
-class Saved:
-    """A checkpoint on disk."""
+class Training:
+    """What changes as a run is trained, and what its checkpoints hold.
 
-    path: Path
-    size_bytes: int
+    Attributes:
+        generator: the selector's own.
+        law_state: what `rpc` with law `optimal` has learned.
+    """
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    generator: torch.Generator
+    law_state: GradientMass
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,7 @@ class Restored:
     evaluation_due: bool
 
 
-def save_checkpoint(
-    folder: Path,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-    law_state: GradientMass,
-    *,
-    step: int,
-    keep: int,
-    evaluation_due: bool = False,
-) -> Saved:
+def save_checkpoint(folder: Path, training: Training, *, step: int, keep: int, evaluation_due: bool = False) -> Saved:
     """Write the state after `step` steps and delete all but the `keep` newest checkpoints.
 
     Args:
@@ -70,109 +60,50 @@ def save_checkpoint(
     """
     final, partial = places(folder, step)
     shutil.rmtree(partial, ignore_errors=True)
-    tensors, scalars = flatten(optimizer.state_dict())
-    state = small_state(policy, step, evaluation_due, scalars, schedule, generator, law_state)
+    tensors, scalars = flatten(training.optimizer.state_dict())
+    state = small_state(training, step, evaluation_due, scalars)
     with cleared_on_error(partial, final):
         partial.mkdir(parents=True)
-        save_weights(policy, partial / "model")
+        save_weights(training.policy, partial / "model")
         save_file(tensors, partial / "optimizer.safetensors")
         size = seal(partial, state)
         put_in_place(partial, final, keep)
     return Saved(final, size)
 
 
-def places(folder: Path, step: int) -> tuple[Path, Path]:
-    """Where a checkpoint is in the end, and where it is written."""
-    return folder / f"{PREFIX}{step:08d}", folder / f"{_PARTIAL}{step:08d}"
-
-
-def small_state(
-    policy: Policy,
-    step: int,
-    evaluation_due: bool,
-    scalars: dict[str, Any],
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-    law_state: GradientMass,
-) -> dict[str, Any]:
-    """What `state.json` holds."""
+def small_state(training: Training, step: int, evaluation_due: bool, scalars: dict[str, Any]) -> dict[str, Any]:
+    """What `state.json` holds; `scalars` are the optimizer's."""
+    schedule = training.schedule.state_dict()
     return {
         "step": step,
-        "model": policy.spec.model_dump(mode="json"),
+        "model": training.policy.spec.model_dump(mode="json"),
         "evaluation_due": evaluation_due,
         "optimizer": scalars,
-        "schedule": {key: value for key, value in schedule.state_dict().items() if _is_plain(value)},
-        "generator": generator.get_state().tolist(),
-        "law_state": law_state.state_dict(),
+        "schedule": {key: value for key, value in schedule.items() if _is_plain(value)},
+        "generator": training.generator.get_state().tolist(),
+        "law_state": training.law_state.state_dict(),
     }
 
 
-@contextlib.contextmanager
-def cleared_on_error(partial: Path, final: Path) -> Iterator[None]:
-    """Take away what was written when the rest cannot be, and say so as a `DiskError`."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)  # on a full disk its space is what the rest of the run needs
-        reason = " ".join(str(error).split())
-        raise DiskError(f"checkpoint {final} cannot be written ({reason}); free some disk space") from None
-
-
-def put_in_place(partial: Path, final: Path, keep: int) -> None:
-    """Give a sealed checkpoint its name, and delete all but the `keep` newest.
-
-    One of the same step steps aside first, so that one of the two is whole at every moment (see `bring_back`); and
-    what is deleted loses its name first, so that nothing half-deleted is ever taken for a checkpoint.
-    """
-    folder = final.parent
-    if final.exists():
-        _step_aside(_REPLACED, final)
-    try:
-        partial.rename(final)
-    except OSError:
-        bring_back(folder)
-        raise
-    fsync(folder)
-    for old in list_checkpoints(folder)[:-keep]:
-        with contextlib.suppress(OSError):  # it goes with the next one
-            _step_aside(_PRUNED, old)
-    for prefix in (_PARTIAL, _REPLACED, _PRUNED):  # and what a killed trainer left of the like
-        for left in folder.glob(f"{prefix}*"):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def bring_back(folder: Path) -> None:
-    """Undo a replacement that was cut off after the old checkpoint had stepped aside and before the new one came."""
-    for aside in sorted(folder.glob(f"{_REPLACED}*")):
-        final = folder / aside.name.removeprefix(_REPLACED)
-        if not final.exists():
-            aside.rename(final)
-            fsync(folder)
-
-
-def _step_aside(prefix: str, path: Path) -> None:
-    aside = path.with_name(f"{prefix}{path.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    path.rename(aside)
-
-
-def load_checkpoint(
-    path: Path,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-    law_state: GradientMass,
-) -> Restored:
+def load_checkpoint(path: Path, training: Training) -> Restored:
     """Restore everything `save_checkpoint` wrote; `verify_checkpoint` first.
 
     Raises:
         CheckpointError: it is of another model.
     """
-    load_weights(policy, path / "model")
+    load_weights(training.policy, path / "model")
+    return load_state(path, _optimizer_tensors(path, training.policy), training)
+
+
+def load_state(path: Path, tensors: dict[str, torch.Tensor], training: Training) -> Restored:
+    """Restore all but the weights, from what `state.json` holds and the optimizer's tensors."""
     state = json.loads((path / "state.json").read_text())
-    optimizer.load_state_dict(unflatten(_optimizer_tensors(path, policy), state["optimizer"]))
-    return load_small_state(state, schedule, generator, law_state)
+    training.optimizer.load_state_dict(unflatten(tensors, state["optimizer"]))
+    training.schedule.load_state_dict({**training.schedule.state_dict(), **state["schedule"]})
+    training.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
+    training.law_state.load_state_dict(state["law_state"])
+    step = int(state["step"])
+    return Restored(step, evaluation_due=step == 0 or bool(state.get("evaluation_due")))
 
 
 def _optimizer_tensors(path: Path, policy: Policy) -> dict[str, torch.Tensor]:
@@ -182,18 +113,18 @@ def _optimizer_tensors(path: Path, policy: Policy) -> dict[str, torch.Tensor]:
     return load_file(path / "optimizer.safetensors")
 
 
-def load_small_state(
-    state: dict[str, Any],
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    generator: torch.Generator,
-    law_state: GradientMass,
-) -> Restored:
-    """Restore what `state.json` holds but for the optimizer."""
-    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
-    generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
-    law_state.load_state_dict(state["law_state"])
-    step = int(state["step"])
-    return Restored(step, evaluation_due=step == 0 or bool(state.get("evaluation_due")))
+def model_of(path: Path) -> ModelSpec:
+    """The model section of the spec that a checkpoint was written under.
+
+    Raises:
+        CheckpointError: an earlier natlab wrote it, which did not note that.
+    """
+    section = json.loads((path / "state.json").read_text()).get("model")
+    if section is None:
+        raise CheckpointError(
+            f"checkpoint {path} does not say what model it is of; its model folder can be used as it is"
+        )
+    return ModelSpec.model_validate(section)
 
 
 def flatten(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

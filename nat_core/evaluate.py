@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from nat_core.answers import Answers
 from nat_core.data import Example, PromptSource, open_questions
+from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
 from nat_core.reward import Sample, Score, Scorer
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.engine import Engine
 from nat_core.spec import RunSpec
 from nat_core.tally import tally
@@ -28,8 +29,19 @@ class QuestionSet:
 class Evaluator:
     """The run's own questions, and every named set."""
 
-    def __init__(self, spec: RunSpec, source: PromptSource, scorer: Scorer, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        source: PromptSource,
+        scorer: Scorer,
+        warn: Callable[[str], None],
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open the named sets.
+
+        Args:
+            source, scorer: of the run's own questions.
+            warn, between: of the scorers of sets with a reward of their own.
 
         Raises:
             SpecError: a set's data or reward cannot be used.
@@ -39,7 +51,7 @@ class Evaluator:
         self._sets = {
             name: (
                 open_questions(part.data, part.num_prompts, f"evaluation.sets.{name}.data"),
-                scorer if part.reward is None else Scorer(part.reward, warn),
+                scorer if part.reward is None else Scorer(part.reward, warn, between),
             )
             for name, part in spec.evaluation.sets.items()
         }
@@ -77,13 +89,7 @@ def evaluate(policy: Policy, engine: Engine, questions: QuestionSet, spec: RunSp
     prompts = [policy.encode(example) for example in questions.examples]
 
     def answer(num_samples: int, temperature: float | None) -> list[list[Completion]]:
-        return engine.generate(
-            prompts,
-            num_samples=num_samples,
-            max_completion_length=spec.rollout.max_completion_length,
-            temperature=temperature,
-            seed=seed,
-        )
+        return engine.generate(prompts, Sampling(num_samples, spec.rollout.max_completion_length, temperature, seed))
 
     sampled = answer(questions.num_samples, spec.evaluation.temperature)
     scores = score_groups(policy, questions.scorer, questions.examples, sampled)
@@ -104,21 +110,18 @@ def score_groups(
 ) -> list[list[Score]]:
     """Score completions, group by group; of several ranks each scores a share, and all get all."""
     ranks, of_examples = policy.ranks, list(zip(examples, groups, strict=True))
-    scores = iter(
-        scorer.score(
-            [
-                Sample(
-                    example.prompt,
-                    policy.decode(completion.ids),
-                    example.answer,
-                    num_tokens=len(completion.ids),
-                    entry=example.entry,
-                )
-                for example, group in of_examples[ranks.rank :: ranks.size]
-                for completion in group
-            ]
+    samples = [
+        Sample(
+            example.prompt,
+            policy.decode(completion.ids),
+            example.answer,
+            num_tokens=len(completion.ids),
+            entry=example.entry,
         )
-    )
+        for example, group in of_examples[ranks.rank :: ranks.size]
+        for completion in group
+    ]
+    scores = iter(ranks.unless(Interrupted, lambda: scorer.score(samples)))
     own = [[next(scores) for _ in group] for group in groups[ranks.rank :: ranks.size]]
     if ranks.alone:
         return own

@@ -15,8 +15,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nat_core.checkpoint_folder import fsync, list_checkpoints, verify_checkpoint
 from nat_core.errors import CheckpointError, DiskError, NatlabError, SpecError
-from nat_core.manifest import fsync, list_checkpoints, verify_checkpoint
 
 DTYPES = ("float32", "bfloat16")
 

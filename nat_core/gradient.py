@@ -1,9 +1,7 @@
 """The gradient of one optimizer step, paying only for the tokens that are kept.
 
-    drop completions that teach nothing → select tokens → cut, sort by length, split into micro-batches
-    → trunk on prompt + kept prefix → head on selected positions → loss, one denominator → backward
-
-b live completions, T longest of them.
+rows dealt to ranks, cut, split into micro-batches → trunk on prompt + kept prefix → head on selected positions
+→ loss, one denominator → backward
 """
 
 from __future__ import annotations
@@ -15,35 +13,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nat_core.batch import CompletionBatch
-from nat_core.dealing import Cost, Shares, deal
+from nat_core.division import plan_passes, share_out
+from nat_core.drawing import Step
 from nat_core.errors import StepMemoryError
-from nat_core.logprobs import selected_logprobs
-from nat_core.loss import StepTotals, completion_weights, policy_loss
-from nat_core.microbatch import MicroBatch, plan_microbatches
+from nat_core.kept import kept_logprobs
+from nat_core.loss import completion_weights, policy_loss
+from nat_core.microbatch import MicroBatch
 from nat_core.model import Policy
 from nat_core.out_of_memory import half_of, is_out_of_memory, largest
-from nat_core.spec import ResourcesSpec, RunSpec
-from nat_core.token_selection import Cumulative, DenseSelection, GradientMass, TokenSelection, select_tokens
-
-
-@dataclass(frozen=True)
-class Step:
-    """The live rows that one optimizer step trains on.
-
-    Attributes:
-        live: Long [b], their indices in the rollout batch.
-        rows: the rows themselves.
-        totals: what the denominators count, dead rows included.
-        selection: the tokens kept of them.
-        old_logprobs: Float [b, T] where kept; None where the old policy is the one that is trained, detached.
-    """
-
-    live: Tensor
-    rows: CompletionBatch
-    totals: StepTotals
-    selection: TokenSelection
-    old_logprobs: Tensor | None = None
+from nat_core.spec import RunSpec
+from nat_core.token_selection import GradientMass
 
 
 @dataclass(frozen=True)
@@ -73,32 +52,6 @@ class Passes:
     warning: str | None = None
 
 
-def draw_step(
-    policy: Policy,
-    batch: CompletionBatch,
-    spec: RunSpec,
-    generator: torch.Generator,
-    law_state: GradientMass | None = None,
-    selection: TokenSelection | None = None,
-) -> Step:
-    """The live rows with a fresh selection of their tokens, or with the one given."""
-    live = batch.live(spec)
-    rows, totals = batch.rows(live), batch.totals(spec)
-    if selection is None:
-        lengths, logprobs = rows.lengths, rows.padded_rollout_logprobs
-        selection = select_tokens(
-            spec.budget,
-            lengths,
-            generator=generator,
-            advantages=rows.advantages,
-            surprisal=None if logprobs is None else -logprobs,
-            token_weight=completion_weights(spec.objective, lengths.double(), totals),
-            cost=_cost(policy, rows) if spec.budget.needs_cost else None,
-            law_state=law_state,
-        )
-    return Step(live, rows, totals, selection)
-
-
 def accumulate_gradient(
     policy: Policy, reference: Policy | None, step: Step, spec: RunSpec, law_state: GradientMass | None = None
 ) -> Passes:
@@ -114,8 +67,8 @@ def accumulate_gradient(
     Raises:
         StepMemoryError: half was still too much.
     """
-    shares = _deal(policy, step.rows, step.selection)
-    plan = _plan(policy, step.rows, step.selection, spec.resources, shares)
+    shares = share_out(policy, step.rows, step.selection)
+    plan = plan_passes(policy, step.rows, step.selection, spec.resources, shares)
     remedy = "lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing"
     try:
         passes = _run(policy, reference, step, plan, spec, law_state)
@@ -131,7 +84,7 @@ def accumulate_gradient(
         law_state.forget_step()
     if policy.device.type == "cuda":
         torch.cuda.empty_cache()
-    smaller = _plan(policy, step.rows, step.selection, half_of(plan, spec.resources))
+    smaller = plan_passes(policy, step.rows, step.selection, half_of(plan, spec.resources))
     tried = f"out of memory with micro-batches of {largest(plan):,} tokens"
     try:
         passes = _run(policy, reference, step, smaller, spec, law_state)
@@ -142,36 +95,6 @@ def accumulate_gradient(
         raise StepMemoryError(f"{tried} and again with {largest(smaller):,} ({reason}); {remedy}") from error
     warning = f"{tried}; the step was done over with {largest(smaller):,}, which takes longer: {remedy}"
     return replace(passes, warning=warning)
-
-
-def _plan(
-    policy: Policy,
-    rows: CompletionBatch,
-    selection: TokenSelection,
-    resources: ResourcesSpec,
-    shares: Shares | None = None,
-) -> list[MicroBatch]:
-    """This rank's micro-batches."""
-    dealt = None if shares is None else shares.rows
-    return plan_microbatches(
-        rows.prompts, rows.completions, selection, resources, policy.layout, dealt, policy.ranks.rank
-    )
-
-
-def _deal(policy: Policy, rows: CompletionBatch, selection: TokenSelection) -> Shares | None:
-    """Which rank gets which rows, by what they cost as far as they are kept; None where there is one rank."""
-    if policy.ranks.alone:
-        return None
-    cost, packed = policy.token_cost, policy.layout == "packed"
-    kept, selected = selection.kept_length.tolist(), selection.keep.sum(dim=1).tolist()
-    costs = []
-    for row, prompt in enumerate(rows.prompts):
-        if kept[row] > 0:
-            length = len(prompt) + kept[row] - 1
-            shared = float(cost.linear(len(prompt))) if packed else 0.0
-            own = float(cost.trunk(length) + cost.head(selected[row])) - shared
-            costs.append(Cost(row, prompt.numpy().tobytes(), own, shared))
-    return deal(costs, policy.ranks.size)
 
 
 def _run(
@@ -209,53 +132,6 @@ def _run(
         sums=ranks.sums({name: float(value) for name, value in sums.items()}),
         seconds=max(ranks.share(seconds)),
     )
-
-
-def _flops(policy: Policy, micro: MicroBatch) -> float:
-    cost, tokens = policy.token_cost, micro.tokens
-    return float(cost.linear(tokens.num_places) + sum(map(cost.attention, tokens.sequence_lengths)))
-
-
-def with_old_logprobs(policy: Policy, steps: list[Step], spec: RunSpec) -> list[Step]:
-    """The steps on one rollout batch, with the log-probabilities from before the first of them.
-
-    A single step needs none. Else they are the rollout's own; where the engine gave none, or its numbers are to be
-    corrected for (`rollout_is`), one pass over the tokens that any of the steps keeps.
-    """
-    if len(steps) == 1:
-        return steps
-    old = steps[0].rows.padded_rollout_logprobs
-    if old is None or spec.objective.rollout_is != "none":
-        old = _pass_over_union(policy, steps, spec)
-    return [replace(step, old_logprobs=old) for step in steps]
-
-
-def kept_logprobs(policy: Policy, micro: MicroBatch, keep: Tensor, spec: RunSpec) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies of the kept tokens, 0 elsewhere: Float [b, T] each."""
-    return policy.run(lambda: _kept_logprobs(policy, micro, keep, spec))
-
-
-def _kept_logprobs(policy: Policy, micro: MicroBatch, keep: Tensor, spec: RunSpec) -> tuple[Tensor, Tensor]:
-    row, position = keep.nonzero(as_tuple=True)
-    with policy.attention_for(micro.tokens):
-        hidden = policy.states(micro.tokens.to(policy.device))
-    index = (row.to(policy.device), position.to(policy.device))
-    logprobs, entropy = selected_logprobs(
-        hidden[micro.predicted_at(row, position).to(policy.device)],
-        micro.targets[row, position].to(policy.device),
-        policy.head,
-        temperature=spec.rollout.temperature,
-        chunk_tokens=spec.resources.logprob_chunk_tokens,
-        entropy_gradient=spec.objective.entropy_coef > 0,
-    )
-    blank = torch.zeros(keep.shape, dtype=logprobs.dtype, device=policy.device)
-    return blank.index_put(index, logprobs), blank.index_put(index, entropy)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device, so that a clock read next is right."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _forward_backward(
@@ -297,22 +173,12 @@ def _forward_backward(
     return {"loss": part.loss.detach(), **part.metrics}
 
 
-def _cost(policy: Policy, rows: CompletionBatch) -> Cumulative:
-    """FLOPs of training on each completion as far as a position; packed rows share a pass over their prompt."""
-    sharers = rows.prompt_sharers.unsqueeze(1) if policy.layout == "packed" else 1
-    return policy.token_cost.of_completions(rows.prompt_lengths.unsqueeze(1).double(), sharers)
+def _flops(policy: Policy, micro: MicroBatch) -> float:
+    cost, tokens = policy.token_cost, micro.tokens
+    return float(cost.linear(tokens.num_places) + sum(map(cost.attention, tokens.sequence_lengths)))
 
 
-@torch.no_grad()
-def _pass_over_union(policy: Policy, steps: list[Step], spec: RunSpec) -> Tensor:
-    """Log-probabilities of every token that any of the steps keeps: Float [b, T], 0 elsewhere."""
-    rows, selections = steps[0].rows, [step.selection for step in steps]
-    keep = torch.stack([selection.keep for selection in selections]).any(dim=0)
-    kept_length = torch.stack([selection.kept_length for selection in selections]).amax(dim=0)
-    union = DenseSelection(keep, torch.ones_like(keep, dtype=torch.float64), kept_length, rows.lengths, False)
-    old = torch.zeros(keep.shape)
-    for micro in _plan(policy, rows, union, spec.resources, _deal(policy, rows, union)):
-        logprobs, _ = kept_logprobs(policy, micro, keep[micro.rows], spec)
-        old = old.to(logprobs.dtype)
-        old[micro.rows] = logprobs.cpu()
-    return policy.ranks.total(old)
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock read next is right."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

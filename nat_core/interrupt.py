@@ -1,4 +1,6 @@
-"""Where a stop reaches a step that is under way: at every forward pass, so that at most a micro-batch is waited for.
+"""Where a stop reaches a step that is under way: at every forward pass, and while other processes score.
+
+So at most a micro-batch is waited for, or half a second.
 
 What the unfinished step drew and learned is put back. A checkpoint written then holds the state from before the step,
 and a run that goes on from it does the step again, to the bit. Once an optimizer step has moved the weights there is
@@ -41,13 +43,13 @@ class Interrupt:
     def watch(self, policy: Policy) -> None:
         """From here on the passes of this policy count: micro-batches, tokens of a rollout, evaluations."""
         self._ranks = policy.ranks
-        policy.on_passes(in_step=self.check, apart=self._check_alone)
+        policy.on_passes(in_step=self.check, apart=self.check_alone)
 
     def check(self) -> None:
         """Raise `Interrupted` if a stop was asked for, of any rank, and this is a place for it."""
-        self._ranks.unless(Interrupted, self._check_alone)
+        self._ranks.unless(Interrupted, self.check_alone)
 
-    def _check_alone(self) -> None:
+    def check_alone(self) -> None:
         """Where ranks do not keep step; whoever lets them do so sees that all of them stop."""
         self._on_pass()
         if self._should_stop() and not self._weights_moved:

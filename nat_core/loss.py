@@ -57,7 +57,8 @@ def _clipped(
     ratio = torch.exp(log_ratio)
     plain = (ratio if objective.delta is None else ratio.clamp(max=objective.delta)) * advantages
     bounded = ratio.clamp(1 - objective.epsilon, objective.ratio_cap) * advantages
-    return -torch.minimum(plain, bounded), bounded.detach() < plain.detach()
+    found = torch.minimum(plain, bounded)
+    return -found, found.detach() != (ratio * advantages).detach()
 
 
 def _capped_weight(
@@ -166,7 +167,9 @@ def policy_loss(
     if masked is not None:
         weights = weights * (~masked).unsqueeze(1)
     loss = LOSSES[objective.loss_type]
-    log_ratio = logprobs - old_logprobs
+    # What was never computed is left out here as well as at the end: a difference of it may overflow, and 0 times an
+    # infinite slope is no number.
+    log_ratio = torch.where(selection.keep, logprobs - old_logprobs, 0.0)
     if loss.sequence_ratio:
         log_ratio = (_over_completion(log_ratio, lengths) / lengths.clamp(min=1).unsqueeze(1)).expand_as(logprobs)
     per_token, clipped = loss.policy_term(objective, log_ratio, logprobs, advantages.unsqueeze(1))
@@ -175,11 +178,12 @@ def policy_loss(
         sums["rollout_is_ratio"] = _rollout_ratio(objective, old_logprobs.detach() - rollout_logprobs, lengths)
         per_token = per_token * sums["rollout_is_ratio"]
     if ref_logprobs is not None:
-        kl = KL_ESTIMATES[objective.kl_estimator](ref_logprobs - logprobs)
+        gap = torch.where(selection.keep, ref_logprobs - logprobs, 0.0)
+        kl = KL_ESTIMATES[objective.kl_estimator](gap)
         if objective.use_bias_correction_kl:
             kl = kl * torch.exp(log_ratio)
         per_token = per_token + objective.beta * kl
-        sums |= {"kl": kl.detach(), "kl_k1": KL_ESTIMATES["k1"](ref_logprobs - logprobs.detach())}
+        sums |= {"kl": kl.detach(), "kl_k1": KL_ESTIMATES["k1"](gap.detach())}
     per_token = completion_weights(objective, lengths.to(logprobs.dtype), totals).unsqueeze(1) * per_token
     if entropy is not None:
         sums["entropy"] = entropy.detach()

@@ -22,8 +22,9 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig
 
 from nat_core.cost import Rates, TokenCost
+from nat_core.drawing import draw_step
 from nat_core.errors import NatlabError
-from nat_core.gradient import accumulate_gradient, draw_step, synchronise
+from nat_core.gradient import accumulate_gradient, synchronise
 from nat_core.model import DEMO_DIR
 from nat_core.preflight import DEMO_MODEL
 from nat_core.random_model import random_completions, random_policy

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from nat_core import quantized
+from nat_core.checkpoint import model_of
 from nat_core.extras import keep_bitsandbytes_from_the_hub, required
-from nat_core.manifest import model_of
 from nat_core.model import source_of
 
 _ADAPTER_FILES = "adapter_*"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nat_core.batch import CompletionBatch
-from nat_core.gradient import accumulate_gradient, draw_step
+from nat_core.drawing import draw_step
+from nat_core.gradient import accumulate_gradient
 from nat_core.model import Policy
 from nat_core.ranks import full
 from nat_core.spec import FullBudget, RunSpec

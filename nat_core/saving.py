@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from nat_core.checkpoint import Restored, Saved, bring_back, load_checkpoint, save_checkpoint
+from nat_core.checkpoint import Restored, Training, load_checkpoint, save_checkpoint
+from nat_core.checkpoint_folder import Saved, bring_back, list_checkpoints, verify_checkpoint
 from nat_core.errors import CheckpointError, DiskError
 from nat_core.events import CheckpointEvent, LogEvent
-from nat_core.manifest import list_checkpoints, verify_checkpoint
 from nat_core.ranks import Ranks
 from nat_core.reporter import Reporter
 from nat_core.sharded_checkpoint import load_sharded, save_sharded
@@ -18,18 +17,14 @@ from nat_core.spec import CheckpointSpec
 
 
 class Saver:
-    """Saves and restores one run.
+    """Saves and restores one run."""
 
-    Args:
-        parts: what a checkpoint holds, in the order in which `save_checkpoint` takes it.
-    """
-
-    def __init__(self, run_dir: Path, spec: CheckpointSpec, reporter: Reporter, parts: tuple[Any, ...]) -> None:
+    def __init__(self, run_dir: Path, spec: CheckpointSpec, reporter: Reporter, training: Training) -> None:
         self._run_dir = run_dir
         self._spec = spec
         self._reporter = reporter
-        self._parts = parts
-        self._ranks: Ranks = parts[0].ranks
+        self._training = training
+        self._ranks = training.policy.ranks
         self._save, self._load = _by(self._ranks)
         self._saved: Restored | None = None
         self._saved_at = time.monotonic()
@@ -50,7 +45,7 @@ class Saver:
                 damaged += 1
                 self._put_aside(path, why)
                 continue
-            self._saved = self._load(path, *self._parts)
+            self._saved = self._load(path, self._training)
             return self._saved
         if damaged:
             self._warn("no whole checkpoint is left, so the run starts from its beginning")
@@ -89,7 +84,7 @@ class Saver:
         self._ranks.lead(self._reporter.sync)
         saved = self._save(
             self._run_dir / "checkpoints",
-            *self._parts,
+            self._training,
             step=now.step,
             keep=self._spec.keep,
             evaluation_due=evaluation_due,

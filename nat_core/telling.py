@@ -59,7 +59,6 @@ def tell_step(
     rollout: Rollout,
     values: dict[str, float],
     *,
-    learning_rate: float,
     rollout_s: float,
     step_s: float,
 ) -> None:
@@ -75,7 +74,6 @@ def tell_step(
             "tokens/generated": float(lengths.sum()),
             "completions/mean_length": float(lengths.float().mean()),
             "completions/clipped_ratio": float(rollout.batch.truncated.float().mean()),
-            "learning_rate": learning_rate,
             "timing_s/rollout": rollout_s,
             "timing_s/step": step_s,
             "perf/tokens_per_s": float(lengths.sum()) / step_s,

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from nat_core.checkpoint import Training
 from nat_core.data import open_source
 from nat_core.errors import DiskError, NatlabError
 from nat_core.evaluate import Evaluator
@@ -88,7 +89,9 @@ class Trainer:
             if not is_out_of_memory(error):
                 self._failure("error", f"{type(error).__name__}: {error}")
                 raise
-            result = self._failure("oom", f"out of memory: {error}; lower resources.max_tokens_per_microbatch")
+            # The update's passes have their own try and their own remedy: `StepMemoryError`.
+            where = f"out of memory, not in the update's passes ({error})"
+            result = self._failure("oom", f"{where}; lower rollout.max_batch_size or take a smaller model")
         finally:
             self._closing.close()
             self.reporter.close()
@@ -127,7 +130,6 @@ class Trainer:
             self.reporter,
             rollout,
             combined([entry.metrics for entry in stats]) | probed,
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
             rollout_s=rollout_s,
             step_s=rollout_s + time.monotonic() - ready,
         )
@@ -143,8 +145,9 @@ class Trainer:
         check_several(spec, self.ranks.size)
         self.ranks.take_device(spec.resources)
         self.source = open_source(spec.data, spec.evaluation.num_prompts)
-        self.scorer = Scorer(spec.reward, self._warn)
-        self.evaluator = Evaluator(spec, self.source, self.scorer, self._warn)
+        between = self.interrupt.check_alone
+        self.scorer = Scorer(spec.reward, self._warn, between)
+        self.evaluator = Evaluator(spec, self.source, self.scorer, self._warn, between)
         self._closing.callback(self.evaluator.close)
         torch.manual_seed(spec.seed)
         self.policy = load_policy(spec.model, spec.resources)
@@ -162,8 +165,8 @@ class Trainer:
 
     def _restore(self) -> int:
         """Go on where the folder's newest checkpoint leaves off, where that is asked for. Returns the steps done."""
-        parts = (self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
-        self.saver = Saver(self.run_dir, self.spec.checkpoint, self.reporter, parts)
+        training = Training(self.policy, self.optimizer, self.schedule, self.generator, self.law_state)
+        self.saver = Saver(self.run_dir, self.spec.checkpoint, self.reporter, training)
         if self.resume:
             restored = self.saver.restore()
             self.reporter.step, self.evaluation_due = restored.step, restored.evaluation_due

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from nat_core.batch import CompletionBatch
+from nat_core.drawing import Step, draw_step
 from nat_core.errors import NonFiniteLossError
-from nat_core.gradient import Passes, Step, accumulate_gradient, draw_step, with_old_logprobs
+from nat_core.gradient import Passes, accumulate_gradient
+from nat_core.kept import with_old_logprobs
 from nat_core.memory import PeakMemory
 from nat_core.model import Policy
 from nat_core.ranks import full
@@ -122,6 +124,7 @@ def _run(
         law_state.finish_step()
     metrics = _metrics(step, passes) | {
         "grad_norm": grad_norm,
+        "learning_rate": float(optimizer.param_groups[0]["lr"]),  # before the schedule moves on to the next step's
         "timing_s/forward_backward": passes.seconds,
         "timing_s/update": time.monotonic() - started,
         "perf/peak_memory_gib": max(policy.ranks.share(memory.peak_gib)),
@@ -163,4 +166,6 @@ def _metrics(step: Step, passes: Passes) -> dict[str, float]:
         "budget/max_weight": step.selection.max_weight,
         "budget/effective_sample_size": step.selection.effective_sample_size,
     }
-    return metrics | {name: total / live_tokens for name, total in passes.sums.items() if name != "loss"}
+    # A biased selection is not weighted: its sums know nothing of the tokens left out, so it has means over those kept.
+    counted = live_tokens if step.selection.unbiased else max(step.selection.num_kept, 1)
+    return metrics | {name: total / counted for name, total in passes.sums.items() if name != "loss"}

@@ -105,7 +105,7 @@ def _verdict(cell: int, is_baseline: bool, differences: list[float], margin: flo
 
 
 def best_cell(cells: list[CellComparison]) -> int | None:
-    """The unbiased cell that passes with the smallest share of tokens."""
+    """The unbiased cell that passes with the smallest share of tokens, of those that save any."""
     passed = [
         c
         for c in cells
@@ -113,5 +113,6 @@ def best_cell(cells: list[CellComparison]) -> int | None:
         and not c.biased
         and c.fraction is not None
         and "tokens_selected" in c.savings
+        and c.savings["tokens_selected"].mean > 0
     ]
     return min(passed, key=lambda c: c.fraction.mean if c.fraction else 1.0).cell if passed else None

@@ -65,7 +65,7 @@ def answer(spec: ExperimentSpec, cells: list[CellComparison], best: int | None) 
         closest = max((c for c in rivals if c.difference), key=lambda c: c.difference.mean if c.difference else -1.0)
         detail = f"{closest.label}: {closest.verdict_text} {_saved_words(closest)}"
         return "One seed makes no claim.", detail, "warn"
-    if all(cell.verdict is Verdict.INFERIOR for cell in rivals):
+    if all(cell.verdict in (Verdict.INFERIOR, Verdict.NON_INFERIOR) for cell in rivals):  # those pass, and save nothing
         return "No smaller budget is enough here.", _every(rivals), "bad"
     return "Not settled yet.", _every(rivals), "warn"
 

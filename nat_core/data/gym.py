@@ -44,14 +44,18 @@ def make_tasks(recipe: Mapping[str, Any]) -> Any:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
+@lru_cache(maxsize=1)
+def _tasks(recipe_json: str) -> Any:
+    """One generator for all tasks of a set, and of the newest set alone: some hold a dictionary of many megabytes."""
+    return make_tasks(json.loads(recipe_json))
+
+
 @lru_cache(maxsize=4096)
-def _entry(recipe_json: str) -> tuple[Any, Any]:
-    recipe = json.loads(recipe_json)
-    tasks = make_tasks(recipe)
-    return tasks, tasks[recipe["index"]]
+def _entry(recipe_json: str, index: int) -> Any:
+    return _tasks(recipe_json)[index]
 
 
 def score_answer(recipe: Mapping[str, Any], answer: str | None) -> float:
     """What reasoning-gym's own verifier says of an answer to the task of a recipe."""
-    tasks, entry = _entry(json.dumps(recipe, sort_keys=True))
-    return float(tasks.score_answer(answer=answer, entry=entry))
+    of_set = json.dumps({key: value for key, value in recipe.items() if key != "index"}, sort_keys=True)
+    return float(_tasks(of_set).score_answer(answer=answer, entry=_entry(of_set, recipe["index"])))

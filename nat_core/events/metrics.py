@@ -81,10 +81,15 @@ METRICS: dict[str, MetricInfo] = {
         "tokens",
         _N,
         Panel.BUDGET,
-        "Generated tokens of completions that can move the policy: with an advantage other than 0, or with a KL term.",
+        "Generated tokens of completions that can move the policy: with an advantage other than 0, or all of them with "
+        "a KL term or an entropy bonus; masked truncated ones never.",
     ),
     "tokens/selected": _metric(
-        "Tokens trained on", "tokens", _L, Panel.BUDGET, "Completion tokens whose loss was back-propagated."
+        "Tokens trained on",
+        "tokens",
+        _L,
+        Panel.BUDGET,
+        "Completion tokens whose loss was back-propagated, once for each of objective.num_iterations.",
     ),
     "tokens/trunk": _metric(
         "Trunk tokens",
@@ -132,7 +137,7 @@ METRICS: dict[str, MetricInfo] = {
     ),
     # cost
     "timing_s/step": _metric("Step", "s", _L, Panel.COST, "Wall-clock time of the whole step, evaluation left out."),
-    "timing_s/rollout": _metric("Rollout", "s", _L, Panel.COST, "Time to sample the completions."),
+    "timing_s/rollout": _metric("Rollout", "s", _L, Panel.COST, "Time to sample the completions and score them."),
     "timing_s/update": _metric("Update", "s", _L, Panel.COST, "Time of the update: selection, every pass, optimizer."),
     "timing_s/forward_backward": _metric(
         "Forward+backward", "s", _L, Panel.COST, "Time of the update's forward and backward passes."

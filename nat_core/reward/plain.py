@@ -6,9 +6,12 @@ But for patterns of the spec's own: some take longer than the universe has time 
 from __future__ import annotations
 
 import re
+from decimal import Decimal, InvalidOperation
 
 from nat_core.reward.sample import Sample, Verdict, Verifier
 from nat_core.spec import ExactMatch, FormatReward, LengthReward
+
+_MOST_DIGITS = 400  # of a number that is written out: an exponent may ask for more than memory holds
 
 
 def exact_match(spec: ExactMatch) -> Verifier:
@@ -55,7 +58,11 @@ def normalised(answer: str) -> str:
     """Drop what does not change a number: spaces, thousands separators, currency and a final full stop."""
     text = answer.strip().replace(",", "").replace("$", "").rstrip(".").strip()
     try:
-        number = float(text)
-    except ValueError:
+        number = Decimal(text)  # exact, however many digits there are
+    except InvalidOperation:
         return text
-    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
+        return text
+    plain = format(number, "f")
+    plain = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return "0" if plain == "-0" else plain

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,13 +23,23 @@ from nat_core.spec import SingleReward
 
 _START_S = 300.0  # to import sympy on a machine that is busy
 _MOST = 4
+_TICK_S = 0.5  # how often whoever waits for scores is heard
 
 
 class Pool:
     """Processes that score with one reward, started when there is something to score."""
 
-    def __init__(self, spec: SingleReward, timeout_s: float, num_processes: int | None = None) -> None:
-        self._spec, self._timeout_s = spec, timeout_s
+    def __init__(
+        self,
+        spec: SingleReward,
+        timeout_s: float,
+        num_processes: int | None = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Args:
+        between: called every now and then while samples are scored; may raise.
+        """
+        self._spec, self._timeout_s, self._between = spec, timeout_s, between
         self._most = num_processes or min(_MOST, len(os.sched_getaffinity(0)))
         self._processes: list[_Process] = []
 
@@ -56,6 +66,7 @@ class Pool:
         verdicts: dict[int, Verdict | None] = {}
         waiting = deque(range(len(samples)))
         while len(verdicts) < len(samples):
+            self._between()
             self._fill(len(samples) - len(verdicts))
             for process in self._processes:
                 if process.is_idle and waiting:
@@ -74,13 +85,13 @@ class Pool:
             self._processes.append(_Process(self._spec))
 
     def _answered(self) -> list[_Process]:
-        """Processes with something to read, after waiting for one until the first time limit ends."""
+        """Processes with something to read, after waiting for one for a moment, or until a time limit ends."""
         busy = [process for process in self._processes if process.deadline is not None]
         until = min(process.deadline for process in busy if process.deadline is not None)
         with selectors.DefaultSelector() as selector:
             for process in busy:
                 selector.register(process.output, selectors.EVENT_READ, process)
-            return [key.data for key, _ in selector.select(max(0.0, until - time.monotonic()))]
+            return [key.data for key, _ in selector.select(min(max(0.0, until - time.monotonic()), _TICK_S))]
 
 
 class _Process:

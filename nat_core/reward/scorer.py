@@ -18,9 +18,15 @@ _Many = Callable[[Sequence[Sample]], list[Verdict]]
 class Scorer:
     """Scores completions with the reward that a spec asks for."""
 
-    def __init__(self, spec: RewardSpec, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        spec: RewardSpec,
+        warn: Callable[[str], None] = lambda _: None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """Args:
             warn: told of completions that took longer than their time limit.
+            between: called every now and then while other processes score; may raise.
 
         Raises:
             SpecError: a custom function that the operator does not allow.
@@ -29,7 +35,7 @@ class Scorer:
         for part in parts:
             if isinstance(part.reward, CustomReward):
                 check_allowed(part.reward)
-        self._warn = warn
+        self._warn, self._between = warn, between
         self._pools: list[Pool] = []
         self._parts = [(part.weight, self._verifier(part.reward)) for part in parts]
 
@@ -56,7 +62,7 @@ class Scorer:
             verify = kind.build(spec)
             return lambda samples: [_verdict(verify, sample) for sample in samples]
         timeout_s: float = spec.timeout_s  # type: ignore[union-attr]  # every kind that is scored apart has one
-        pool = Pool(spec, timeout_s)
+        pool = Pool(spec, timeout_s, between=self._between)
         self._pools.append(pool)
         return lambda samples: self._in_time(pool.score(samples), samples, timeout_s)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nat_core.model import Policy
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.hf import HfEngine
 from nat_core.spec import RunSpec
 
@@ -19,26 +19,8 @@ class Engine(Protocol):
     def description(self) -> str:
         """How completions are sampled, for the log."""
 
-    def generate(
-        self,
-        prompts: list[list[int]],
-        *,
-        num_samples: int,
-        max_completion_length: int,
-        temperature: float | None,
-        seed: int,
-    ) -> list[list[Completion]]:
-        """Complete each prompt `num_samples` times.
-
-        Args:
-            prompts: token ids of each prompt.
-            max_completion_length: longest completion, in tokens.
-            temperature: of sampling; None decodes greedily. No top-k or top-p.
-            seed: of this call's random numbers.
-
-        Returns:
-            For each prompt its completions.
-        """
+    def generate(self, prompts: list[list[int]], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each prompt, given as token ids."""
 
     def rest(self) -> None:
         """The weights are about to change: give memory back until the next call of `generate`."""

@@ -11,55 +11,33 @@ from nat_core.interrupt import Interrupted
 from nat_core.model import Policy, switch_dropout_off
 from nat_core.rollout import plain, slots
 from nat_core.rollout.cache import serves
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.exchange import all_completions
 
 
 @torch.no_grad()
 def generate(
-    policy: Policy,
-    prompts: list[list[int]],
-    *,
-    num_samples: int,
-    max_completion_length: int,
-    temperature: float | None,
-    max_batch_size: int,
-    seed: int,
+    policy: Policy, prompts: list[list[int]], sampling: Sampling, max_batch_size: int
 ) -> list[list[Completion]]:
-    """Complete each prompt `num_samples` times.
+    """The completions of each prompt, given as token ids; of several ranks each samples a share, and all get all.
 
     Args:
-        prompts: token ids of each prompt.
-        max_completion_length: longest completion, in tokens.
-        temperature: of sampling; None decodes greedily. No top-k or top-p: log-probabilities stay those of the model.
         max_batch_size: completions sampled together.
-        seed: of this call's own random streams; the process's other streams are left as they were.
-
-    Returns:
-        For each prompt its completions; of several ranks each samples a share, and all get all.
     """
+    count = sampling.num_samples
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    jobs = [i * num_samples + k for i in order for k in range(num_samples)]
+    jobs = [i * count + k for i in order for k in range(count)]
     waits, ranks = waits_for_the_longest(policy), policy.ranks
     # Prompts are dealt out one by one. Where random numbers go by batch those stay what they are with one rank.
-    engine, together = (plain.sample, max_batch_size) if waits else (slots.sample, num_samples)
+    engine, together = (plain.sample, max_batch_size) if waits else (slots.sample, count)
     own = [job for place, job in enumerate(jobs) if place // together % ranks.size == ranks.rank]
 
     def sample() -> list[Completion]:
         with policy.whole() as whole, _sampling_mode(whole):
-            return engine(
-                whole,
-                prompts,
-                own,
-                num_samples=num_samples,
-                max_completion_length=max_completion_length,
-                temperature=temperature,
-                max_batch_size=max_batch_size,
-                seed=seed,
-            )
+            return engine(whole, prompts, own, sampling, max_batch_size)
 
     found = all_completions(ranks, dict(zip(own, ranks.unless(Interrupted, sample), strict=True)))
-    return [[found[i * num_samples + k] for k in range(num_samples)] for i in range(len(prompts))]
+    return [[found[i * count + k] for k in range(count)] for i in range(len(prompts))]
 
 
 def waits_for_the_longest(policy: Policy) -> str | None:
@@ -95,25 +73,9 @@ class HfEngine:
         waits = waits_for_the_longest(self._policy)
         return f"batch by batch, each until its longest ends, because {waits}" if waits else "no row waits for another"
 
-    def generate(
-        self,
-        prompts: list[list[int]],
-        *,
-        num_samples: int,
-        max_completion_length: int,
-        temperature: float | None,
-        seed: int,
-    ) -> list[list[Completion]]:
-        """Complete each prompt `num_samples` times."""
-        return generate(
-            self._policy,
-            prompts,
-            num_samples=num_samples,
-            max_completion_length=max_completion_length,
-            temperature=temperature,
-            max_batch_size=self._max_batch_size,
-            seed=seed,
-        )
+    def generate(self, prompts: list[list[int]], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each prompt, given as token ids."""
+        return generate(self._policy, prompts, sampling, self._max_batch_size)
 
     def rest(self) -> None:
         """Nothing to give back."""

@@ -12,42 +12,36 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from nat_core.model import Policy
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 
 _STRIDE = 0x9E3779B97F4A7C15  # so that seeds of batches lie nowhere near each other
 
 
 def sample(
-    policy: Policy,
-    prompts: list[list[int]],
-    jobs: list[int],
-    *,
-    num_samples: int,
-    max_completion_length: int,
-    temperature: float | None,
-    max_batch_size: int,
-    seed: int,
+    policy: Policy, prompts: list[list[int]], jobs: list[int], sampling: Sampling, max_batch_size: int
 ) -> list[Completion]:
     """Completions of `jobs`, in their order; job k is of prompt k // num_samples."""
-    config = _generation_config(policy, max_completion_length, temperature)
+    config = _generation_config(policy, sampling)
     results: list[Completion] = []
     with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
         for start in range(0, len(jobs), max_batch_size):
-            torch.manual_seed((seed + _STRIDE * jobs[start]) % 2**63)  # by batch: another rank may have those before
-            batch = [prompts[job // num_samples] for job in jobs[start : start + max_batch_size]]
+            # By batch: another rank may have those before.
+            torch.manual_seed((sampling.seed + _STRIDE * jobs[start]) % 2**63)
+            batch = [prompts[job // sampling.num_samples] for job in jobs[start : start + max_batch_size]]
             results += _generate_batch(policy, batch, config)
     return results
 
 
-def _generation_config(policy: Policy, max_completion_length: int, temperature: float | None) -> GenerationConfig:
-    sampling = {"do_sample": False} if temperature is None else {"do_sample": True, "temperature": temperature}
+def _generation_config(policy: Policy, sampling: Sampling) -> GenerationConfig:
+    temperature = sampling.temperature
+    chosen = {"do_sample": False} if temperature is None else {"do_sample": True, "temperature": temperature}
     return GenerationConfig(
-        max_new_tokens=max_completion_length,
+        max_new_tokens=sampling.max_completion_length,
         eos_token_id=sorted(policy.eos_ids) or None,
         pad_token_id=policy.pad_id,
         top_k=0 if temperature is not None else None,
         top_p=1.0 if temperature is not None else None,
-        **sampling,
+        **chosen,
     )
 
 

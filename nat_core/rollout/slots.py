@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 from nat_core.attention import decode_attention
 from nat_core.model import Policy
 from nat_core.rollout.cache import RowsCache
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.plain import left_padded
 from nat_core.rollout.sampling import draw, uniforms
 
@@ -29,26 +29,18 @@ _WORTH_MOVING = 1 / 8
 
 
 def sample(
-    policy: Policy,
-    prompts: list[list[int]],
-    jobs: list[int],
-    *,
-    num_samples: int,
-    max_completion_length: int,
-    temperature: float | None,
-    max_batch_size: int,
-    seed: int,
+    policy: Policy, prompts: list[list[int]], jobs: list[int], sampling: Sampling, max_batch_size: int
 ) -> list[Completion]:
     """Completions of `jobs`, in their order.
 
     Args:
-        jobs: completion k is of prompt k // num_samples; its random numbers depend on `seed` and k alone.
+        jobs: completion k is of prompt k // num_samples; its random numbers depend on the seed and k alone.
     """
-    sampler = _Sampler(policy, prompts, num_samples, max_completion_length, seed)
+    sampler = _Sampler(policy, prompts, sampling)
     waiting, rows = deque(jobs), None
     while waiting or rows:
         rows = _admit(sampler, waiting, rows, max_batch_size)
-        tokens = sampler.draw(rows, temperature)
+        tokens = sampler.draw(rows)
         rows, tokens = _clear(sampler, rows, tokens)
         if rows:
             sampler.advance(rows, tokens)
@@ -116,9 +108,9 @@ def _clear(sampler: _Sampler, rows: _Rows, tokens: Tensor) -> tuple[_Rows | None
 class _Sampler:
     """The passes, and what they drew."""
 
-    def __init__(self, policy: Policy, prompts: list[list[int]], num_samples: int, length: int, seed: int) -> None:
-        self.policy, self.prompts, self.num_samples = policy, prompts, num_samples
-        self.length, self.seed = length, seed
+    def __init__(self, policy: Policy, prompts: list[list[int]], sampling: Sampling) -> None:
+        self.policy, self.prompts, self.sampling = policy, prompts, sampling
+        self.length = sampling.max_completion_length
         self.decoder: Any = policy.model.get_decoder()
         self.eos_ids = policy.eos_ids
         self.under_way: dict[int, tuple[list[int], list[float]]] = {}
@@ -126,15 +118,15 @@ class _Sampler:
 
     def start(self, jobs: list[int]) -> _Rows:
         """Rows of new completions, each prompt among them computed once."""
-        device = self.policy.device
-        numbers = list(dict.fromkeys(job // self.num_samples for job in jobs))
+        device, group = self.policy.device, self.sampling.num_samples
+        numbers = list(dict.fromkeys(job // group for job in jobs))
         ids, mask = (x.to(device) for x in left_padded([self.prompts[i] for i in numbers], self.policy.pad_id))
         cache = RowsCache(self.policy.model)
         position = (mask.cumsum(1) - 1).clamp(min=0)
         out = self.decoder(
             input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
         )
-        of = torch.tensor([numbers.index(job // self.num_samples) for job in jobs], device=device)
+        of = torch.tensor([numbers.index(job // group) for job in jobs], device=device)
         cache.batch_select_indices(of)
         self.under_way |= {job: ([], []) for job in jobs}
         return _Rows(
@@ -142,13 +134,14 @@ class _Sampler:
             cache=cache,
             real=mask.bool()[of],
             position=mask.sum(1)[of],
-            uniform=torch.stack([uniforms(self.seed, job, self.length) for job in jobs]).to(device),
+            uniform=torch.stack([uniforms(self.sampling.seed, job, self.length) for job in jobs]).to(device),
             drawn=torch.zeros(len(jobs), dtype=torch.long, device=device),
             hidden=out.last_hidden_state[:, -1][of],
         )
 
-    def draw(self, rows: _Rows, temperature: float | None) -> Tensor:
+    def draw(self, rows: _Rows) -> Tensor:
         """The next token of each row, Long [b]; what has ended by it is found."""
+        temperature = self.sampling.temperature
         turn = rows.drawn.clamp(max=self.length - 1)  # rows that have ended may still stand there, and go on unheeded
         uniform = rows.uniform.gather(1, turn.unsqueeze(1)).squeeze(1)
         tokens, logprobs = draw(self.policy.head(rows.hidden), temperature, uniform)

@@ -13,7 +13,7 @@ from nat_core.errors import Fault, SpecError
 from nat_core.evaluate import score_groups
 from nat_core.model import Policy
 from nat_core.reward import Scorer
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.engine import Engine
 from nat_core.spec import RunSpec
 
@@ -38,13 +38,7 @@ def roll_out(
     """
     prompts = [_encode(spec, policy, example) for example in examples]
     size, longest = spec.rollout.num_generations, spec.rollout.max_completion_length
-    groups = engine.generate(
-        prompts,
-        num_samples=size,
-        max_completion_length=longest,
-        temperature=spec.rollout.temperature,
-        seed=seed,
-    )
+    groups = engine.generate(prompts, Sampling(size, longest, spec.rollout.temperature, seed))
     scores = torch.tensor(
         [[score.reward for score in group] for group in score_groups(policy, scorer, examples, groups)]
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from nat_core.model import Policy
 from nat_core.rollout.agreement import check_agreement
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.spec import RunSpec
 
 
@@ -31,16 +31,8 @@ class VllmEngine(ABC):
     def description(self) -> str:
         """How completions are sampled, for the log."""
 
-    def generate(
-        self,
-        prompts: list[list[int]],
-        *,
-        num_samples: int,
-        max_completion_length: int,
-        temperature: float | None,
-        seed: int,
-    ) -> list[list[Completion]]:
-        """Complete each prompt `num_samples` times.
+    def generate(self, prompts: list[list[int]], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each prompt, given as token ids.
 
         vLLM batches as it sees fit, and rounding depends on the batch: the same seed makes nearly, not always, the same
         completions.
@@ -48,10 +40,11 @@ class VllmEngine(ABC):
         if self._stale:
             self._bring_weights()
             self._stale, self._to_compare = False, True
-        asked = sampling(self._policy.eos_ids, num_samples, max_completion_length, temperature)
-        groups = self._sample(prompts, [asked | {"seed": place_seed(seed, place)} for place in range(len(prompts))])
-        if temperature is not None and self._to_compare:
-            self._compare(prompts, groups, temperature)
+        asked = parameters(self._policy.eos_ids, sampling)
+        seeds = [place_seed(sampling.seed, place) for place in range(len(prompts))]
+        groups = self._sample(prompts, [asked | {"seed": seed} for seed in seeds])
+        if sampling.temperature is not None and self._to_compare:
+            self._compare(prompts, groups, sampling.temperature)
         return groups
 
     def rest(self) -> None:
@@ -86,14 +79,12 @@ def place_seed(seed: int, place: int) -> int:
     return random.Random(f"{seed}/{place}").getrandbits(48)
 
 
-def sampling(
-    eos_ids: set[int], num_samples: int, max_completion_length: int, temperature: float | None
-) -> dict[str, Any]:
+def parameters(eos_ids: set[int], sampling: Sampling) -> dict[str, Any]:
     """What is asked of vLLM for every prompt; all of it, since a server may have other defaults."""
     return {
-        "n": num_samples,
-        "max_tokens": max_completion_length,
-        "temperature": 0.0 if temperature is None else temperature,
+        "n": sampling.num_samples,
+        "max_tokens": sampling.max_completion_length,
+        "temperature": 0.0 if sampling.temperature is None else sampling.temperature,
         "top_p": 1.0,
         "top_k": 0,
         "min_p": 0.0,
@@ -101,7 +92,7 @@ def sampling(
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
         "stop_token_ids": sorted(eos_ids),
-        "logprobs": None if temperature is None else 0,  # the sampled token's, and no other
+        "logprobs": None if sampling.temperature is None else 0,  # the sampled token's, and no other
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from nat_core.errors import SpecError
 from nat_core.spec import ImportanceBudget, TopSurprisalBudget, UrsBudget
 from nat_core.token_selection.probabilities import scaled_to_budget
 from nat_core.token_selection.selection import Candidates, TokenSelection, make_selection
+
+_ROUNDING = 1e-9  # keeps the ceiling of 0.07 * 100 at 7
 
 
 def urs(budget: UrsBudget, candidates: Candidates) -> TokenSelection:
@@ -49,7 +53,7 @@ def top_surprisal(budget: TopSurprisalBudget, candidates: Candidates) -> TokenSe
     """The share b of the step's tokens with the lowest rollout probability, unweighted: biased."""
     real = candidates.real
     flat = torch.where(real, _surprisal(candidates, "top_surprisal"), -torch.inf).flatten()
-    count = int(-(-int(real.sum()) * budget.fraction // 1))
+    count = math.ceil(int(real.sum()) * budget.fraction - _ROUNDING)
     keep = torch.zeros(flat.shape, dtype=torch.bool, device=flat.device)
     keep[torch.topk(flat, count).indices] = True
     ones = torch.ones(real.shape, dtype=torch.float64, device=real.device)

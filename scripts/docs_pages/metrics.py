@@ -9,8 +9,8 @@ _HEAD = """# Metrics
 
 Every number that a run reports, under the key that the API, the client and `events.jsonl` use. *Better* says which way
 a metric gets better; where it says nothing, neither way is. Shares lie between 0 and 1. What is named an estimate is a
-Horvitz-Thompson estimate from the tokens that were kept, so that it means the same under every budget (see
-[the method](method.md)).
+Horvitz-Thompson estimate from the tokens that were kept, so that it means the same under every unbiased budget (see
+[the method](method.md)); under the biased ones, `truncate` and `top_surprisal`, it is the mean over the tokens kept.
 
 Questions of a named set (`evaluation.sets`) have the `eval/` metrics under their own name: `eval/math500/accuracy`.
 """

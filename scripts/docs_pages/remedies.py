@@ -33,10 +33,12 @@ OF_RUNS = {
     ),
     "oom": Remedy(
         "A step did not fit into memory. It was tried again with half the tokens a micro-batch, and that did not fit "
-        "either.",
+        "either. Or, where the sentence says that it was not in the update's passes, it was mostly the sampling of "
+        "completions.",
         "Lower `resources.max_tokens_per_microbatch`, turn on `model.gradient_checkpointing`, take a "
         "smaller budget, or "
-        "shorten completions. `natlab plan FILE` says beforehand what a step takes.",
+        "shorten completions. `natlab plan FILE` says beforehand what a step takes. Sampling takes less with a lower "
+        "`rollout.max_batch_size`: so many completions have a cache of keys and values at the same time.",
     ),
     "nan_loss": Remedy(
         "The loss or the gradient's norm was not finite. The weights were left as they were.",

@@ -15,6 +15,7 @@ import torch
 
 from nat_core.model import Policy
 from nat_core.ranks import Ranks, full, join
+from nat_core.rollout.completion import Sampling
 from nat_core.rollout.hf import generate
 from nat_core.sharding import shard
 from nat_core.spec import ResourcesSpec, RunSpec
@@ -104,9 +105,7 @@ def flat(tensors: list[torch.Tensor]) -> list[float]:
 def completions(ranks: Ranks, layout: str) -> list[list[list[int]]]:
     policy = shard(policy_of(layout), ranks)
     prompts = [[2, 3, 4], [5, 6], [7, 8, 9, 10], [3], [4, 4]]
-    groups = generate(
-        policy, prompts, num_samples=3, max_completion_length=9, temperature=1.0, max_batch_size=4, seed=11
-    )
+    groups = generate(policy, prompts, Sampling(3, 9, 1.0, seed=11), max_batch_size=4)
     return [[completion.ids for completion in group] for group in groups]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from nat_core.manifest import list_checkpoints
+from nat_core.checkpoint_folder import list_checkpoints
 from nat_core.ranks import Ranks, full, join
 from nat_core.reward.sample import Sample, Verdict
 from nat_core.reward.table import VERIFIERS, Kind

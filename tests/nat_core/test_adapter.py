@@ -11,11 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from nat_core import adapter
+from nat_core.drawing import draw_step
 from nat_core.errors import ModelError
 from nat_core.extras import import_without, required
-from nat_core.gradient import accumulate_gradient, draw_step, kept_logprobs
+from nat_core.gradient import accumulate_gradient
+from nat_core.kept import kept_logprobs
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import DEMO_DIR, Policy, load_policy
+from nat_core.rollout.completion import Sampling
 from nat_core.rollout.hf import generate, waits_for_the_longest
 from nat_core.spec import FullBudget, ModelSpec, ResourcesSpec
 from nat_core.token_selection import select_tokens
@@ -128,9 +131,7 @@ def test_rollouts_sample_from_the_adapted_model_without_waiting() -> None:
     policy = adapted_policy()
     assert waits_for_the_longest(policy) is None
     prompts = [[5, 6, 7], [8, 9]]
-    groups = generate(
-        policy, prompts, num_samples=3, max_completion_length=6, temperature=0.8, max_batch_size=4, seed=3
-    )
+    groups = generate(policy, prompts, Sampling(3, 6, 0.8, seed=3), max_batch_size=4)
     with torch.no_grad():
         for prompt, group in zip(prompts, groups, strict=True):
             for completion in group:

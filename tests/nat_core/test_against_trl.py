@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from nat_core.gradient import Step, accumulate_gradient
+from nat_core.drawing import Step
+from nat_core.gradient import accumulate_gradient
 from nat_core.model import Policy
 from nat_core.spec import RunSpec
 from nat_core.token_selection import select_tokens

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from nat_core.checkpoint import bring_back, cleared_on_error, places, put_in_place
+from nat_core import checkpoint_folder
+from nat_core.checkpoint_folder import (
+    bring_back,
+    cleared_on_error,
+    list_checkpoints,
+    places,
+    put_in_place,
+    seal,
+    verify_checkpoint,
+)
 from nat_core.errors import DiskError
-from nat_core.manifest import list_checkpoints, seal, verify_checkpoint
 
 
 class Killed(BaseException):
@@ -56,6 +64,22 @@ def test_put_in_place_prunes_the_oldest_and_clears_what_a_kill_left(tmp_path: Pa
         write(tmp_path, step, f"after {step}")
     assert words(tmp_path) == {"step-00000004": "after 4", "step-00000006": "after 6"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000004", "step-00000006"]
+
+
+def test_seal_brings_the_entries_of_every_folder_to_disk_before_the_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may else leave a manifest, and a model folder without its files."""
+    told: list[str] = []
+    sync = checkpoint_folder.fsync
+    monkeypatch.setattr(checkpoint_folder, "fsync", lambda path: told.append(path.name) or sync(path))
+    partial = tmp_path / "partial"
+    (partial / "model").mkdir(parents=True)
+    (partial / "model" / "model.safetensors").write_bytes(b"x")
+    (partial / "optimizer.safetensors").write_bytes(b"x")
+    seal(partial, {})
+    assert set(told[:-2]) == {"model", "model.safetensors", "optimizer.safetensors", "state.json"}
+    assert told[-2:] == ["manifest.json", "partial"]
 
 
 @pytest.mark.parametrize(("rename", "kept"), [(1, "old"), (2, "old"), (3, "new")])

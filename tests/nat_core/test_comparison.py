@@ -76,6 +76,18 @@ def test_verdicts_of_five_seeds() -> None:
     )
 
 
+def test_a_budget_that_passes_with_more_tokens_than_the_baseline_is_no_answer() -> None:
+    budgets = [{"selector": "rpc", "fraction": 0.5}, {"selector": "full"}]
+    runs = [
+        outcome.model_copy(update={"tokens_selected": 500.0 if outcome.cell == 0 else 1000.0})
+        for outcome in five_seeds(0, 0.0)
+    ]
+    found = compare(spec(5, *budgets), runs)
+    assert found.cells[1].verdict is Verdict.NON_INFERIOR
+    assert found.best_cell is None and found.headline == "No smaller budget is enough here."
+    assert "full: Within 1 point" in found.detail
+
+
 def test_savings_are_shares_of_the_same_seeds_baseline() -> None:
     found = compare(spec(5), five_seeds(0, 0.0, 0.0, 0.0)).cells[1]
     assert found.savings["tokens_selected"].mean == pytest.approx(0.5)

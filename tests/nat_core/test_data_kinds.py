@@ -11,7 +11,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 
-from nat_core.data import Example, PromptSource, RowSource, open_questions, open_source
+from nat_core.data import Example, PromptSource, RowSource, gym, open_questions, open_source
+from nat_core.data.gym import gym_rows
 from nat_core.errors import DataError, SpecError
 from nat_core.preflight import check_run
 from nat_core.spec import (
@@ -229,6 +230,19 @@ def test_a_generator_that_is_asked_for_what_it_cannot_do_is_a_sentence(change: d
 def test_seed_and_size_of_a_generator_are_natlab_s() -> None:
     with pytest.raises(SpecError, match=r"data\.config holds 'size'.*data\.num_rows"):
         parse_run_spec({"data": {"type": "reasoning_gym", "task": "chain_sum", "config": {"size": 3}}})
+
+
+def test_all_tasks_of_a_set_are_scored_by_one_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some generators hold ten megabytes of words: one for each task would fill the memory in a night."""
+    rows = list(gym_rows(SUMS.model_copy(update={"seed": 77}), 5))
+    made: list[Any] = []
+    make_tasks = gym.make_tasks
+    monkeypatch.setattr(gym, "make_tasks", lambda recipe: made.append(recipe) or make_tasks(recipe))
+    for row in [*reversed(rows), *rows]:
+        assert row.values is not None and row.entry is not None
+        assert gym.score_answer(row.entry, row.values["answer"]) == 1
+        assert gym.score_answer(row.entry, "-1") < 1
+    assert len(made) == 1
 
 
 # --- broken rows ----------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nat_core.checkpoint import save_checkpoint
+from nat_core.checkpoint import Training, save_checkpoint
+from nat_core.checkpoint_folder import list_checkpoints
 from nat_core.errors import CheckpointError, SpecError
 from nat_core.export import export, main
-from nat_core.manifest import list_checkpoints
 from nat_core.model import DEMO_DIR, Policy, load_policy
 from nat_core.optim import build_optimizer, build_schedule
 from nat_core.spec import ModelSpec, OptimSpec, ResourcesSpec
@@ -41,9 +41,8 @@ def trained_run(folder: Path, kind: str, steps: tuple[int, ...] = (2,)) -> Polic
         with torch.no_grad():
             for weight in policy.parameters:
                 weight.add_(torch.randn(weight.shape, generator=generator), alpha=0.05)
-        save_checkpoint(
-            folder / "checkpoints", policy, optimizer, schedule, generator, GradientMass(), step=step, keep=5
-        )
+        training = Training(policy, optimizer, schedule, generator, GradientMass())
+        save_checkpoint(folder / "checkpoints", training, step=step, keep=5)
     return policy
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nat_core.checkpoint_folder import list_checkpoints
 from nat_core.events import AnyEvent, MetricsEvent, StateEvent, parse_event
-from nat_core.manifest import list_checkpoints
 from tests.server.support import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # real trainings, in processes of their own

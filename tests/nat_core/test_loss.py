@@ -97,17 +97,21 @@ def test_masked_truncated_rows_leave_the_loss_and_dapos_total() -> None:
     assert float(grpo.loss) == pytest.approx(-1 / 2)  # still two completions
 
 
-def test_what_is_not_kept_cannot_leak_nan() -> None:
+@pytest.mark.parametrize("loss_type", ["dapo", "cispo"])
+@pytest.mark.parametrize(("new", "old", "reference"), [(-200.0, 0.0, 0.0), (0.0, -2000.0, 0.0), (-2000.0, 0.0, 0.0)])
+def test_what_is_not_kept_cannot_leak_nan(new: float, old: float, reference: float, loss_type: str) -> None:
     selection = full()
     keep = selection.keep.clone()
     keep[0, 1] = False
     part = DenseSelection(keep, selection.inclusion_prob, selection.kept_length, LENGTHS, True)
     logprobs = torch.zeros(2, 3, dtype=torch.float64)
-    logprobs[0, 1] = -200.0
+    logprobs[0, 1] = new
     logprobs.requires_grad_()
-    found = policy_loss(
-        ObjectiveSpec(), logprobs, torch.zeros(2, 3, dtype=torch.float64), torch.ones(2).double(), LENGTHS, part
-    )
+    before, initial = torch.zeros_like(logprobs), torch.zeros_like(logprobs)
+    before[0, 1], initial[0, 1] = old, reference
+    objective = ObjectiveSpec.model_validate({"loss_type": loss_type, "beta": 0.1})
+    found = policy_loss(objective, logprobs, before, torch.ones(2).double(), LENGTHS, part, ref_logprobs=initial)
+    assert all(map(math.isfinite, [float(found.loss.detach()), *map(float, found.metrics.values())]))
     (gradient,) = torch.autograd.grad(found.loss, logprobs)
     assert bool(torch.isfinite(gradient).all()) and float(gradient[0, 1]) == 0
 
@@ -157,6 +161,14 @@ def test_delta_bounds_the_loss_of_negative_advantages() -> None:
     plain = policy_loss(ObjectiveSpec(), new, old, ADVANTAGES, LENGTHS, full()).loss
     bounded = policy_loss(ObjectiveSpec(delta=4.0), new, old, ADVANTAGES, LENGTHS, full()).loss
     assert float((plain - bounded).detach()) == pytest.approx((9 - 4) / 5)
+
+
+def test_clip_ratio_counts_what_delta_bounds() -> None:
+    """A bounded token has no gradient, like one that the clip decides."""
+    new, old = ratios([1.0, 9.0], [9.0, 3.0, 1.0])
+    found = policy_loss(ObjectiveSpec(delta=4.0), new, old, ADVANTAGES, LENGTHS, full())
+    (gradient,) = torch.autograd.grad(found.loss, new)
+    assert float(found.metrics["clip_ratio"]) == 2 == int((full().keep & (gradient == 0)).sum())
 
 
 def test_k2_and_k1_by_hand() -> None:

@@ -83,6 +83,16 @@ def test_a_broken_data_line_ends_before_torch_loads(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_with_checkpoints_is_gone_on_with_or_left_alone(tmp_path: Path) -> None:
+    """A run from the start would have its own, of fewer steps, deleted in favour of those that are there."""
+    there = tmp_path / "run" / "checkpoints" / "step-00000200"
+    there.mkdir(parents=True)
+    process = start(tmp_path, steps=1)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2 and "holds a run's checkpoints; add --resume" in errors
+    assert there.is_dir() and not (tmp_path / "run" / "events.jsonl").exists()
+
+
 @pytest.mark.slow
 def test_a_custom_reward_runs_only_where_the_command_line_allows_it(tmp_path: Path) -> None:
     (tmp_path / "our_rewards.py").write_text(

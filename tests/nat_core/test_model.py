@@ -13,9 +13,10 @@ from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2Fo
 from nat_core.data import Example
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.errors import ModelError
-from nat_core.gradient import kept_logprobs
+from nat_core.kept import kept_logprobs
 from nat_core.microbatch import plan_microbatches
 from nat_core.model import Policy, load_policy, source_of
+from nat_core.rollout.completion import Sampling
 from nat_core.rollout.hf import generate
 from nat_core.spec import FullBudget, ModelSpec, ResourcesSpec
 from nat_core.token_selection import select_tokens
@@ -86,9 +87,7 @@ def test_weights_that_are_pickled_are_not_read(tmp_path: Path) -> None:
 def largest_gap(policy: Policy) -> float:
     """Between the log-probabilities noted while sampling and those of the update's own pass."""
     prompt = [5, 6, 7]
-    (group,) = generate(
-        policy, [prompt], num_samples=6, max_completion_length=10, temperature=1.0, max_batch_size=6, seed=0
-    )
+    (group,) = generate(policy, [prompt], Sampling(6, 10, 1.0, seed=0), max_batch_size=6)
     spec, gaps = run_spec(), []
     for completion in group:
         ids = torch.tensor(completion.ids)

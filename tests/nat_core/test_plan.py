@@ -14,8 +14,9 @@ from bench.contenders import natlab
 from bench.shapes import SHAPES, Lengths, policy_of, random_batch, read_lengths
 from nat_core.cost import ModelShape, plan_step
 from nat_core.cost.memory import activations
+from nat_core.drawing import draw_step
 from nat_core.errors import ModelError
-from nat_core.gradient import accumulate_gradient, draw_step
+from nat_core.gradient import accumulate_gradient
 from nat_core.spec import FullBudget, RpcBudget, RunSpec, parse_run_spec
 
 CPU = torch.device("cpu")

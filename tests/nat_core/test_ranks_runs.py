@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nat_core.checkpoint_folder import list_checkpoints, verify_checkpoint
 from nat_core.events import AnyEvent, CheckpointEvent, EvaluationEvent, MetricsEvent, StateEvent, parse_event
-from nat_core.manifest import list_checkpoints, verify_checkpoint
 from nat_core.ranks import ALONE
 from nat_core.spec import RunSpec, parse_run_spec
 from nat_core.trainer import Trainer, TrainResult

@@ -59,7 +59,7 @@ def test_events_are_on_disk_before_the_checkpoint_that_follows_them(
     monkeypatch.setattr(saving, "save_checkpoint", save_checkpoint)
     monkeypatch.setattr(os, "fsync", lambda number: done.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
     reporter = Reporter(tmp_path / "events.jsonl")
-    saver = saving.Saver(tmp_path, CheckpointSpec(), reporter, (SimpleNamespace(ranks=ALONE),))
+    saver = saving.Saver(tmp_path, CheckpointSpec(), reporter, SimpleNamespace(policy=SimpleNamespace(ranks=ALONE)))
     reporter.step = 1
     saver.save()
     assert done == ["events.jsonl", "checkpoint"]

@@ -14,8 +14,8 @@ import pytest
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 
+from nat_core.checkpoint_folder import list_checkpoints
 from nat_core.events import AnyEvent, EvaluationEvent, LogEvent, MetricsEvent, SampleEvent
-from nat_core.manifest import list_checkpoints
 from nat_core.spec import BudgetSpec, RunSpec
 from nat_core.token_selection import SELECTORS
 from nat_core.trainer import Trainer, TrainResult

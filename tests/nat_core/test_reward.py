@@ -34,7 +34,14 @@ def score(spec: object, completion: str, answer: str = "", num_tokens: int = 0) 
         ("", "#### 72", 0.0),
         ("#### nan", "#### nan", 1.0),
         ("#### inf", "#### 1", 0.0),
+        ("#### 123456789012345678", "#### 123456789012345680", 0.0),  # the same as floating-point numbers
+        ("#### 1,000,000,000,000,000,000.0", "#### 1e18", 1.0),
+        ("#### " + "9" * 400, "#### " + "8" * 400, 0.0),
+        ("#### 1e999999999999", "#### 5", 0.0),
+        ("#### -.50", "#### -5e-1", 1.0),
+        ("#### -0", "#### 0", 1.0),
     ],
+    ids=lambda value: str(value)[:30],
 )
 def test_exact_match(completion: str, answer: str, reward: float) -> None:
     found = score(ExactMatch(), completion, answer)

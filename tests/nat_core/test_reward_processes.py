@@ -186,6 +186,24 @@ def test_reasoning_gym_s_own_verifier_takes_every_right_answer(scorers: list[Sco
     assert not wrong.correct and wrong.reward < 1
 
 
+class Stopped(BaseException):
+    """A stop is no `Exception`."""
+
+
+def test_a_stop_is_heard_while_a_completion_is_scored_and_leaves_no_process(scorers: list[Scorer]) -> None:
+    asked: list[int] = []
+
+    def between() -> None:
+        asked.append(len(children()))
+        if len(asked) > 3:
+            raise Stopped
+
+    scorers.append(Scorer(custom("hangs", timeout_s=600), between=between))
+    with pytest.raises(Stopped):
+        scorers[-1].score([Sample("How far?", "hang", "5")])
+    assert asked[-1] and not children()
+
+
 def test_closing_leaves_no_process(scorers: list[Scorer]) -> None:
     scored(scorers, custom("length"), ["x"] * 4)
     assert children()

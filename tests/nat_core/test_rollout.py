@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from nat_core.model import Policy
 from nat_core.rollout import plain, slots
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.hf import generate, waits_for_the_longest
 from nat_core.rollout.sampling import draw, uniforms
 from tests.nat_core.builders import tiny_policy
@@ -19,11 +22,8 @@ SLIDING = {
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
 
 
-def sample(policy: Policy, **changes: object) -> list[list[Completion]]:
-    arguments = {
-        "num_samples": 3, "max_completion_length": 12, "temperature": 1.0, "max_batch_size": 4, "seed": 1,
-    } | changes  # fmt: skip
-    return generate(policy, PROMPTS, **arguments)  # type: ignore[arg-type]
+def sample(policy: Policy, max_batch_size: int = 4, **changes: Any) -> list[list[Completion]]:
+    return generate(policy, PROMPTS, dataclasses.replace(Sampling(3, 12, 1.0, seed=1), **changes), max_batch_size)
 
 
 def test_groups_come_back_in_the_order_of_the_prompts_and_end_at_eos() -> None:
@@ -85,9 +85,9 @@ def test_greedy_completions_carry_no_logprobs() -> None:
 def test_greedy_completions_equal_those_of_transformers_generate() -> None:
     policy = tiny_policy()
     jobs = list(range(len(PROMPTS)))
-    settings = {"num_samples": 1, "max_completion_length": 24, "temperature": None, "max_batch_size": 2, "seed": 0}
+    greedily = Sampling(1, 24, None, seed=0)
     with torch.no_grad():
-        assert slots.sample(policy, PROMPTS, jobs, **settings) == plain.sample(policy, PROMPTS, jobs, **settings)
+        assert slots.sample(policy, PROMPTS, jobs, greedily, 2) == plain.sample(policy, PROMPTS, jobs, greedily, 2)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
@@ -107,9 +107,7 @@ def test_rows_that_end_are_run_no_further_and_prompts_once() -> None:
     policy.model.get_decoder().register_forward_pre_hook(
         lambda _, __, arguments: places.append(arguments["input_ids"].numel()), with_kwargs=True
     )
-    groups = generate(
-        policy, [[5, 6, 7]], num_samples=64, max_completion_length=200, temperature=1.0, max_batch_size=64, seed=3
-    )
+    groups = generate(policy, [[5, 6, 7]], Sampling(64, 200, 1.0, seed=3), max_batch_size=64)
     lengths = sorted(len(completion.ids) for group in groups for completion in group)
     assert lengths[0] < lengths[-1] / 4  # ragged, else this shows nothing
     assert places[0] == 3
@@ -123,9 +121,7 @@ def test_places_that_become_free_are_taken() -> None:
         lambda _, __, arguments: rows.append(arguments["input_ids"].shape[0]), with_kwargs=True
     )
     prompts = [[5 + i % 20, 6, 7] for i in range(40)]
-    groups = generate(
-        policy, prompts, num_samples=2, max_completion_length=100, temperature=1.0, max_batch_size=16, seed=3
-    )
+    groups = generate(policy, prompts, Sampling(2, 100, 1.0, seed=3), max_batch_size=16)
     lengths = [len(completion.ids) for group in groups for completion in group]
     in_turns = sum(max(lengths[start : start + 16]) for start in range(0, 80, 16))
     assert max(rows) <= 16
@@ -137,9 +133,7 @@ def test_models_with_a_cache_of_another_kind_go_by_transformers_generate() -> No
     config = Qwen3Config(**{**policy.model.config.to_dict(), **SLIDING})
     policy.model = Qwen3ForCausalLM(config).eval()
     assert waits_for_the_longest(policy) == "its cache keeps something other than all keys and values"
-    (group,) = generate(
-        policy, [[5, 6, 7]], num_samples=3, max_completion_length=9, temperature=1.0, max_batch_size=3, seed=3
-    )
+    (group,) = generate(policy, [[5, 6, 7]], Sampling(3, 9, 1.0, seed=3), max_batch_size=3)
     assert [len(c.ids) == len(c.logprobs) for c in group] == [True] * 3
     assert waits_for_the_longest(tiny_policy(attention="eager")) == "attention is eager"
 

@@ -198,6 +198,14 @@ def test_top_surprisal_keeps_the_least_likely_tokens() -> None:
     assert selection.keep.tolist() == [[False, True, False], [True, False, False]]
 
 
+def test_top_surprisal_keeps_the_share_and_no_token_more() -> None:
+    surprisal = torch.arange(100, dtype=torch.float64).view(4, 25)
+    for fraction, count in ((0.07, 7), (0.55, 55), (0.0701, 8)):  # 0.07 * 100 is 7.000000000000001
+        budget = TopSurprisalBudget(fraction=fraction)
+        chosen = select_tokens(budget, torch.full((4,), 25), generator=generator(), surprisal=surprisal)
+        assert chosen.num_kept == count
+
+
 @pytest.mark.parametrize("budget", [ImportanceBudget(), TopSurprisalBudget()], ids=lambda b: b.label)
 def test_selectors_that_need_logprobs_say_so(budget: BudgetSpec) -> None:
     with pytest.raises(SpecError, match="needs the rollout's log-probabilities"):

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from transformers import PreTrainedTokenizerFast
 
+from nat_core.checkpoint_folder import list_checkpoints, verify_checkpoint
 from nat_core.demo.task import random_chain
 from nat_core.errors import CheckpointError
 from nat_core.events import (
@@ -26,9 +27,9 @@ from nat_core.events import (
     StateEvent,
     parse_event,
 )
-from nat_core.manifest import list_checkpoints, verify_checkpoint
 from nat_core.reward.sample import Sample, Verdict
 from nat_core.reward.table import VERIFIERS, Kind
+from nat_core.rollout import slots
 from nat_core.spec import RunSpec
 from nat_core.step_metrics import combined
 from nat_core.trainer import Trainer, TrainResult, stream_seed
@@ -142,6 +143,20 @@ def test_kl_and_several_iterations_train(tmp_path: Path) -> None:
     assert last["kl"] is not None and last["kl"] > 0
 
 
+@pytest.mark.parametrize(
+    ("num_iterations", "expected"),
+    [(1, [2e-3, 4e-3, 4e-3, 2e-3]), (2, [3e-3, 4e-3 * (1 + 5 / 6) / 2, 4e-3 * 7 / 12, 4e-3 * 1 / 4])],
+    ids=["one optimizer step", "two on each batch"],
+)
+def test_the_learning_rate_reported_is_the_one_the_step_was_made_with(
+    tmp_path: Path, num_iterations: int, expected: list[float]
+) -> None:
+    optim = {"learning_rate": 4e-3, "lr_scheduler_type": "linear", "warmup_steps": 2}
+    _, events = train(demo_spec(steps=4, optim=optim, objective={"num_iterations": num_iterations}), tmp_path)
+    told = [event.values["learning_rate"] for event in events if isinstance(event, MetricsEvent)]
+    assert told == pytest.approx(expected)
+
+
 def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Sample) -> Verdict:
         raise ZeroDivisionError("no units")
@@ -150,6 +165,18 @@ def test_a_failure_is_the_last_event_with_its_reason(tmp_path: Path, monkeypatch
     result, events = train(demo_spec(), tmp_path)
     assert result.outcome == "failed" and result.reason == "reward" and "ZeroDivisionError" in str(result.message)
     assert isinstance(events[-1], StateEvent) and events[-1].reason == "reward"
+
+
+def test_memory_that_sampling_lacks_is_not_blamed_on_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+
+    monkeypatch.setattr(slots, "sample", too_much)
+    result, _ = train(demo_spec(), tmp_path)
+    assert result.reason == "oom" and "tried to allocate 9 GiB" in str(result.message)
+    assert "lower rollout.max_batch_size" in str(result.message) and "microbatch" not in str(result.message)
 
 
 def test_a_prompt_over_the_limit_is_a_clear_error(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import math
 import pytest
 import torch
 
+from nat_core.drawing import draw_step
 from nat_core.errors import NonFiniteLossError, StepMemoryError
-from nat_core.gradient import draw_step
 from nat_core.loss import policy_loss
 from nat_core.model import Policy
 from nat_core.probe import probe_gradient
@@ -168,13 +168,16 @@ def test_only_the_kept_prefix_goes_through_the_trunk_and_a_shared_prompt_once(
     assert stats.metrics["tokens/trunk"] == stats.metrics["tokens/padded"] == trunk
 
 
-def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps() -> None:
-    dead = batch([3, 3], [4, 4], [0.0, 0.0])
-    policy = tiny_policy()
+@EACH_BUDGET
+def test_a_step_with_nothing_live_has_zero_gradients_and_still_steps(budget: dict[str, object]) -> None:
+    known = [-torch.rand(4, dtype=torch.float64) for _ in range(2)]
+    dead = dataclasses.replace(batch([3, 3], [4, 4], [0.0, 0.0]), rollout_logprobs=known)
+    policy, law_state = tiny_policy(), GradientMass()
+    law_state.estimate = torch.ones(64, dtype=torch.float64)
     optimizer = torch.optim.AdamW(policy.parameters, lr=1e-2, weight_decay=0.1)
     before = copy.deepcopy(policy.model.state_dict())
-    spec = spec_for({"selector": "rpc"})
-    stats = update_step(policy, optimizer, dead, spec, generator=torch.Generator())
+    spec = spec_for(budget)
+    stats = update_step(policy, optimizer, dead, spec, generator=torch.Generator(), law_state=law_state)
     assert stats.metrics["grad_norm"] == 0 and stats.metrics["tokens/selected"] == 0
     assert "budget/fraction" not in stats.metrics
     changed = policy.model.state_dict()
@@ -230,6 +233,17 @@ def test_several_iterations_take_the_rollouts_logprobs_for_old() -> None:
     )
     assert [entry.metrics["clip_ratio"] for entry in stats] == [0, 0]  # against a pass of the trainer's own
     assert stats[0].metrics["rollout_is_ratio"] == pytest.approx(math.exp(0.5))
+
+
+def test_means_of_a_biased_budget_are_over_the_tokens_it_keeps() -> None:
+    spec = spec_for({"selector": "truncate", "fraction": 0.5}, objective={"num_iterations": 2, "epsilon": 0.2})
+    policy = tiny_policy()
+    stats = update_on_batch(
+        policy, frozen_optimizer(policy), with_rollout_logprobs(-0.5), spec, generator=torch.Generator()
+    )
+    # 4, 6, 1 and 2 of 7, 12, 1 and 4 live tokens are kept, and clipped where the advantage is positive
+    assert stats[0].metrics["tokens/selected"] == 13
+    assert stats[0].metrics["clip_ratio"] == pytest.approx((4 + 1 + 2) / 13)
 
 
 def test_with_an_entropy_bonus_no_row_is_dead_and_entropy_rises() -> None:

@@ -23,7 +23,7 @@ from nat_core.preflight import ALLOWED_VLLM_SERVERS, check_engine
 from nat_core.rollout import vllm as colocated
 from nat_core.rollout import weights
 from nat_core.rollout.agreement import check_agreement
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.engine import open_engine
 from nat_core.rollout.hf import generate
 from nat_core.rollout.vllm_engine import place_seed
@@ -92,14 +92,32 @@ def test_only_servers_that_the_operator_allows_are_asked(monkeypatch: pytest.Mon
 
 def test_log_probabilities_of_the_policy_agree_and_others_do_not() -> None:
     policy = tiny_policy(dtype=torch.float32)
-    options = {"num_samples": 2, "max_completion_length": 12, "temperature": 0.6, "max_batch_size": 8, "seed": 1}
-    groups = generate(policy, PROMPTS, **options)  # type: ignore[arg-type]
+    groups = generate(policy, PROMPTS, Sampling(2, 12, 0.6, seed=1), max_batch_size=8)
     assert check_agreement(policy, PROMPTS, groups, 0.6) < 1e-5
     with pytest.raises(RolloutError, match="processed_logprobs"):
         check_agreement(policy, PROMPTS, groups, 0.1)
     absent = [[Completion(one.ids, one.truncated, [float("nan")] * len(one.ids)) for one in group] for group in groups]
     with pytest.raises(RolloutError):
         check_agreement(policy, PROMPTS, absent, 0.6)
+
+
+def test_log_probabilities_from_before_a_temperature_near_1_are_told_from_rounding() -> None:
+    policy = tiny_policy(dtype=torch.float32)
+    groups = generate(policy, PROMPTS, Sampling(1, 100, 0.9, seed=2), max_batch_size=8)
+
+    def plain(prompt: list[int], one: Completion) -> Completion:
+        """As a server gives it that was started without processed_logprobs."""
+        with torch.no_grad():
+            logits = policy.model(input_ids=torch.tensor([prompt + one.ids])).logits[0, len(prompt) - 1 : -1]
+        logprobs = logits.log_softmax(-1).gather(1, torch.tensor(one.ids).unsqueeze(1)).squeeze(1)
+        return Completion(one.ids, one.truncated, logprobs.tolist())
+
+    unprocessed = [[plain(prompt, one) for one in group] for prompt, group in zip(PROMPTS, groups, strict=True)]
+    assert sum(len(one.ids) for [one] in groups) >= 32
+    assert check_agreement(policy, PROMPTS, groups, 0.9) < 1e-5
+    with pytest.raises(RolloutError, match=r"before the temperature of 0\.9: .* --logprobs-mode processed_logprobs"):
+        check_agreement(policy, PROMPTS, unprocessed, 0.9)
+    assert check_agreement(policy, PROMPTS, unprocessed, 1.0) < 1e-5
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -169,7 +187,7 @@ def test_memory_is_given_back_once_and_weights_come_before_the_cache(
     monkeypatch.setattr(engine, "_sample", lambda prompts, asked: [[Completion([1], False)] for _ in prompts])
 
     def ask() -> None:
-        engine.generate(PROMPTS, num_samples=1, max_completion_length=4, temperature=None, seed=0)
+        engine.generate(PROMPTS, Sampling(1, 4, None, seed=0))
 
     bring = [f"reload_weights {count}", "_renew_heads", "forget"]
     ask()
@@ -205,7 +223,7 @@ def stub() -> Iterator[Stub]:
 def test_a_server_gets_the_weights_and_then_token_ids_with_every_setting(stub: Stub, tmp_path: Path) -> None:
     policy = tiny_policy(dtype=torch.float32)
     engine = open_engine(server_spec(stub.url), policy, tmp_path, lambda: None, lambda _: None)
-    groups = engine.generate(PROMPTS, num_samples=2, max_completion_length=12, temperature=None, seed=4)
+    groups = engine.generate(PROMPTS, Sampling(2, 12, None, seed=4))
     assert [[one.ids for one in group] for group in groups] == [[[2, 3, 1], [3, 3, 1]]] * 3
     assert [one.truncated for group in groups for one in group] == [False] * 6
     paths = [path for path, _ in stub.asked]
@@ -221,7 +239,7 @@ def test_a_server_gets_the_weights_and_then_token_ids_with_every_setting(stub: S
     assert body["stop_token_ids"] == [1] and body["return_token_ids"] and body["model"] == "served"
     assert [bodies[tuple(prompt)]["max_tokens"] for prompt in PROMPTS] == [12, 12, 11]  # 16 places are served
     stub.asked.clear()
-    engine.generate(PROMPTS, num_samples=1, max_completion_length=2, temperature=None, seed=4)
+    engine.generate(PROMPTS, Sampling(1, 2, None, seed=4))
     assert {path for path, _ in stub.asked} == {"/v1/completions"}
     engine.close()
 
@@ -230,7 +248,7 @@ def test_a_server_that_cannot_take_weights_is_told_how(stub: Stub, tmp_path: Pat
     stub.missing = {"/pause", "/collective_rpc"}
     engine = open_engine(server_spec(stub.url), tiny_policy(), tmp_path, lambda: None, lambda _: None)
     with pytest.raises(RolloutError, match=r"404 to POST /pause.*VLLM_SERVER_DEV_MODE=1"):
-        engine.generate(PROMPTS, num_samples=1, max_completion_length=2, temperature=None, seed=4)
+        engine.generate(PROMPTS, Sampling(1, 2, None, seed=4))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -253,7 +271,7 @@ def test_a_stop_does_not_wait_for_the_server(stub: Stub, tmp_path: Path) -> None
     engine = open_engine(server_spec(stub.url), tiny_policy(), tmp_path, between, lambda _: None)
     stub.hold.clear()
     with pytest.raises(Interrupted):
-        engine.generate(PROMPTS, num_samples=1, max_completion_length=2, temperature=None, seed=4)
+        engine.generate(PROMPTS, Sampling(1, 2, None, seed=4))
     assert not stub.hold.is_set()
 
 
@@ -261,7 +279,7 @@ def test_the_demo_model_goes_to_the_server_as_its_own_files(stub: Stub, tmp_path
     folder = save_tiny_model(tmp_path / "model")
     policy = load_policy(ModelSpec(path=str(folder)), ResourcesSpec(device="cpu"))
     engine = open_engine(server_spec(stub.url), policy, tmp_path / "run", lambda: None, lambda _: None)
-    engine.generate([[5]], num_samples=1, max_completion_length=2, temperature=None, seed=4)
+    engine.generate([[5]], Sampling(1, 2, None, seed=4))
     saved = load_file(folder / "model.safetensors")
     assert stub.weights.keys() == saved.keys() and all(stub.weights[name].equal(saved[name]) for name in saved)
 
@@ -337,7 +355,7 @@ def test_adapters_go_to_a_server_merged_and_in_files_of_any_number(
     (tmp_path / "run" / "weights-for-vllm").mkdir(parents=True)
     (tmp_path / "run" / "weights-for-vllm" / "model-00099.safetensors").write_text("left by a killed trainer")
     engine = open_engine(server_spec(stub.url), policy, tmp_path / "run", lambda: None, lambda _: None)
-    engine.generate([[5]], num_samples=1, max_completion_length=2, temperature=None, seed=4)
+    engine.generate([[5]], Sampling(1, 2, None, seed=4))
     sent = dict(checkpoint_weights(policy))
     assert stub.num_files > 3
     assert stub.weights.keys() == sent.keys() and all(stub.weights[name].equal(sent[name]) for name in sent)
@@ -354,5 +372,5 @@ def test_weights_that_find_no_room_are_a_disk_error_and_leave_nothing(
     )
     monkeypatch.setattr(weights, "save_file", full)
     with pytest.raises(DiskError, match=r"weights-for-vllm cannot be written .*No space left"):
-        engine.generate([[5]], num_samples=1, max_completion_length=2, temperature=None, seed=4)
+        engine.generate([[5]], Sampling(1, 2, None, seed=4))
     assert list(tmp_path.iterdir()) == []

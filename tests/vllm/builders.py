@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from nat_core.data import open_source
 from nat_core.model import Policy, load_policy
-from nat_core.rollout.completion import Completion
+from nat_core.rollout.completion import Completion, Sampling
 from nat_core.rollout.engine import Engine, open_engine
 from nat_core.rollout.hf import HfEngine
 from nat_core.spec import RunSpec
@@ -52,7 +52,7 @@ def prompts_of(spec: RunSpec, policy: Policy, count: int = 8) -> list[list[int]]
 
 
 def greedy(engine: Engine, prompts: list[list[int]]) -> list[list[int]]:
-    groups = engine.generate(prompts, num_samples=1, max_completion_length=LENGTH, temperature=None, seed=0)
+    groups = engine.generate(prompts, Sampling(1, LENGTH, None, seed=0))
     return [group[0].ids for group in groups]
 
 
@@ -79,7 +79,7 @@ def exported(folder: Path, **model: object) -> Path:
 def sampled(
     engine: Engine, prompts: list[list[int]], *, seed: int = 1, temperature: float = 1.0, count: int = 4
 ) -> list[list[Completion]]:
-    return engine.generate(prompts, num_samples=count, max_completion_length=LENGTH, temperature=temperature, seed=seed)
+    return engine.generate(prompts, Sampling(count, LENGTH, temperature, seed=seed))
 
 
 @torch.no_grad()

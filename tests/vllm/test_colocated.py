@@ -21,6 +21,7 @@ from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
 from nat_core.reward import Scorer
 from nat_core.rollout import vllm
+from nat_core.rollout.completion import Sampling
 from nat_core.rollout.hf import HfEngine
 from nat_core.rollout.vllm import ColocatedEngine
 from tests.vllm.builders import (
@@ -130,12 +131,12 @@ def test_every_prompt_gets_its_group_and_completions_end_where_the_model_does(
         assert one.truncated == (one.ids[-1] not in policy.eos_ids)
         assert not policy.eos_ids & set(one.ids[:-1])
     assert all(len({tuple(one.ids) for one in group}) > 1 for group in groups)  # siblings have seeds of their own
-    short = engine.generate(prompts, num_samples=1, max_completion_length=3, temperature=1.0, seed=0)
+    short = engine.generate(prompts, Sampling(1, 3, 1.0, seed=0))
     assert [(len(one.ids), one.truncated) for [one] in short] == [(3, True)] * len(prompts)
 
 
 def test_greedy_completions_carry_no_logprobs(engine: ColocatedEngine, policy: Policy) -> None:
-    groups = engine.generate(prompts_of(SPEC, policy), num_samples=1, max_completion_length=4, temperature=None, seed=0)
+    groups = engine.generate(prompts_of(SPEC, policy), Sampling(1, 4, None, seed=0))
     assert {tuple(one.logprobs) for group in groups for one in group} == {()}
 
 

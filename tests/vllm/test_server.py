@@ -19,6 +19,7 @@ import torch
 from nat_core.errors import RolloutError
 from nat_core.interrupt import Interrupted
 from nat_core.model import Policy
+from nat_core.rollout.completion import Sampling
 from nat_core.rollout.engine import Engine
 from nat_core.rollout.vllm_server import ServerEngine
 from nat_core.rollout.vllm_transfer import free_port
@@ -201,9 +202,7 @@ def test_a_stop_leaves_the_server_free_for_the_next(spec: RunSpec, policy: Polic
 
     prompts = prompts_of(spec, policy)
     with pytest.raises(Interrupted):
-        opened(spec, policy, tmp_path, between).generate(
-            prompts * 8, num_samples=8, max_completion_length=400, temperature=2.0, seed=0
-        )
+        opened(spec, policy, tmp_path, between).generate(prompts * 8, Sampling(8, 400, 2.0, seed=0))
     assert greedy(opened(spec, policy, tmp_path), prompts) == greedy_by_hf(policy, prompts)
 
 
