@@ -41,11 +41,11 @@ def runs_of(store: Store, experiment_ids: str) -> str:
     for experiment_id in listed(experiment_ids):
         with suppress(NotFoundError):
             found += [run.id for run in store.get_experiment(experiment_id).runs if not run.archived]
-    if len(found) > MAX_RUNS:
-        raise BadQueryError(
-            f"these experiments have {len(found)} runs, and at most {MAX_RUNS} are compared; select fewer experiments, "
-            "or rows in the table of one"
-        )
+        if len(found) > MAX_RUNS:
+            raise BadQueryError(
+                f"these experiments have more than {MAX_RUNS} runs, which is the most that are compared; select fewer "
+                "experiments, or rows in the table of one"
+            )
     return ",".join(found)
 
 

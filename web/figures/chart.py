@@ -42,10 +42,10 @@ def empty_chart(summary: str) -> Chart:
 
 
 def base_layout(palette: Palette, **more: Any) -> dict[str, Any]:
-    """Layout that all charts share: see-through, unsized, and keeping the reader's zoom on every refresh."""
+    """Layout that all charts share: unsized, on the panel's ground, keeping the reader's zoom on every refresh."""
     return {
         "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": palette.panel,  # Plotly draws the line under the pointer on it, and takes see-through for white
         "font": {"family": FONT, "size": 12, "color": palette.ink_3},
         "hoverlabel": {
             "bgcolor": palette.panel,

@@ -83,6 +83,7 @@ def line_chart(
             palette,
             nticks=5,
             tickformat=_tick_format(info, drawn),
+            exponentformat="e",
             **_y_range(info, drawn, log),
         ),
         hovermode="x unified",
@@ -166,7 +167,7 @@ def _tick_format(info: MetricInfo, lines: Sequence[Line]) -> str:
         return "~%"
     largest = max(abs(value) for line in lines for value in line.y if value is not None)
     if 0 < largest < _TINY:
-        return "~e"
+        return ""  # Plotly's own, which `exponentformat` makes 5e−5, and 0 of nothing
     return "~s" if info.unit.startswith("tokens") or largest >= _HUGE else "~g"
 
 
