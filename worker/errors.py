@@ -22,7 +22,7 @@ class ServerAwayError(WorkerError):
 
 
 class StrangerError(ServerAwayError):
-    code = "stranger"
+    """Not the server answered."""
 
 
 class RefusedError(WorkerError):
