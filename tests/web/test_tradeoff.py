@@ -123,6 +123,13 @@ def test_a_label_keeps_off_a_line() -> None:
     assert all(label.box.overlap(box) == 0 for box in line)
 
 
+def test_labels_of_neighbours_keep_off_each_other_s_intervals() -> None:
+    """Three budgets that cost nearly the same: beside its point, the middle one's label would lie over an interval."""
+    points = [Point(338, 97, 63, 125), Point(350, 94, 64, 125), Point(364, 115, 35, 195)]
+    labels = place_labels(["urs · ½", "rpc · linear · ½", "truncate · ½"], points, 640, 240)
+    assert sum(label.box.overlap(box) for label in labels for point in points for box in point.boxes) == 0
+
+
 def test_other_costs_stand_on_the_axis() -> None:
     half = cell(1, "rpc · ½", estimate(0.83), 0.5, peak_memory_gib=estimate(3.05))
     full = cell(0, "full", estimate(0.84), 1.0, peak_memory_gib=estimate(6.31))

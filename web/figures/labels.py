@@ -106,6 +106,10 @@ def _candidates(text: str, point: Point) -> list[Label]:
         (-gap, 0.0, "right"),
         (0.0, above, "center"),
         (0.0, below, "center"),
+        (-gap, above, "right"),  # beyond the ends of neighbours' intervals, too
+        (gap, above, "left"),
+        (-gap, below, "right"),
+        (gap, below, "left"),
         (gap, -2 * rise, "left"),
         (gap, 2 * rise, "left"),
         (-gap, -2 * rise, "right"),
