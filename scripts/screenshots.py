@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from client.api import NatLab, default_token
 from client.processes import stop_signals
 from client.up import Settings, Stack
+from nat_core.events import SampleEvent
 from nat_core.records import ExperimentRecord
 from nat_core.spec import demo_experiment
 
@@ -28,7 +29,8 @@ WIDTH = 1280
 DRAWN = """() => [...document.querySelectorAll('[data-chart]')]
   .filter(chart => chart.closest('.chart').getBoundingClientRect().top < innerHeight && chart.offsetParent)
   .every(chart => chart.classList.contains('nothing') || chart.querySelector('svg.main-svg'))
-  && (!document.getElementById('cost') || document.querySelector('[data-testid=plan-table]'))"""
+  && (!document.getElementById('cost') || document.querySelector('[data-testid=plan-table]'))
+  && document.querySelector('[data-field=position]')?.textContent !== '—'"""
 RENAME = """names => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
@@ -49,7 +51,7 @@ class Shot:
 SHOTS = (
     Shot("compare", "/experiments/{experiment}", 1290),
     Shot("run", "/runs/{run}", 1010),
-    Shot("tokens", "/runs/{run}/tokens", 900),
+    Shot("tokens", "/runs/{run}/tokens?{sample}", 900),
     Shot("launch", "/experiments/new?clone={experiment}", 1010),
     Shot("system", "/runs/{run}/system", 1100),
 )
@@ -65,6 +67,14 @@ def finished_experiment(lab: NatLab, wanted: str | None) -> ExperimentRecord:
     launched = lab.launch(demo_experiment(seeds=(0, 1, 2)))
     print(f"Training {launched.id} first: {len(launched.runs)} runs")
     return lab.wait(launched.id, every_s=5)
+
+
+def telling_sample(lab: NatLab, run: str) -> str:
+    """The query of the sample nearest to half kept, the newest of such: it shows what a cut is."""
+    found = [event for event in lab.events(run, type="sample") if isinstance(event, SampleEvent)]
+    best = min(reversed(found), key=lambda one: abs(sum(one.keep) / len(one.keep) - 0.5))
+    of_step = [event for event in found if event.step == best.step]
+    return f"step={best.step}&sample={of_step.index(best) + 1}"
 
 
 def shown_names(lab: NatLab) -> list[tuple[str, str]]:
@@ -88,14 +98,14 @@ def take(page: Page, shot: Shot, url: str, picture: Path, names: list[tuple[str,
 def take_all(browser: Browser, lab: NatLab, experiment: ExperimentRecord, folder: Path) -> None:
     spec = experiment.spec
     run = next(run for run in experiment.runs if run.cell != spec.baseline and not spec.budgets[run.cell].biased)
-    names = shown_names(lab)
+    names, sample = shown_names(lab), telling_sample(lab, run.id)
     for theme in ("light", "dark"):
         context = browser.new_context(color_scheme=theme, reduced_motion="reduce")  # type: ignore[arg-type]
         page = context.new_page()
         if token := default_token():
             page.goto(f"{lab.url}/?token={token}")
         for shot in SHOTS:
-            address = lab.url + shot.path.format(experiment=experiment.id, run=run.id)
+            address = lab.url + shot.path.format(experiment=experiment.id, run=run.id, sample=sample)
             take(page, shot, address, folder / f"{shot.name}-{theme}.png", names)
         context.close()
 
