@@ -36,7 +36,7 @@ class Training:
 
     policy: Policy
     optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: torch.optim.lr_scheduler.LambdaLR
     generator: torch.Generator
     law_state: GradientMass
 
@@ -96,10 +96,18 @@ def load_checkpoint(path: Path, training: Training) -> Restored:
 
 
 def load_state(path: Path, tensors: dict[str, torch.Tensor], training: Training) -> Restored:
-    """Restore all but the weights, from what `state.json` holds and the optimizer's tensors."""
+    """Restore all but the weights, from what `state.json` holds and the optimizer's tensors.
+
+    How fast to learn is left to the spec, which may have been changed since: rates, their schedule, decay.
+    """
     state = json.loads((path / "state.json").read_text())
-    training.optimizer.load_state_dict(unflatten(tensors, state["optimizer"]))
-    training.schedule.load_state_dict({**training.schedule.state_dict(), **state["schedule"]})
+    optimizer, schedule = training.optimizer, training.schedule
+    asked, rates = optimizer.state_dict()["param_groups"], schedule.base_lrs
+    optimizer.load_state_dict(unflatten(tensors, state["optimizer"] | {"param_groups": asked}))
+    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"], "base_lrs": rates})
+    for group, rate, factor in zip(optimizer.param_groups, rates, schedule.lr_lambdas, strict=True):
+        group["lr"] = rate * factor(schedule.last_epoch)
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
     training.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
     training.law_state.load_state_dict(state["law_state"])
     step = int(state["step"])

@@ -99,7 +99,7 @@ def evaluate(policy: Policy, engine: Engine, questions: QuestionSet, spec: RunSp
         greedy = sum(score.correct for [score] in best) / len(best)
     return tally(
         right=[[score.correct for score in group] for group in scores],
-        given=[[score.answer for score in group] for group in scores],
+        given=[[score.answer for score in group] for group in scores] if questions.scorer.reads_answers else None,
         lengths=[len(completion.ids) for group in sampled for completion in group],
         greedy=greedy,
     )

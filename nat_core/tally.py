@@ -12,7 +12,7 @@ from nat_core.comparison import wilson_interval
 
 def tally(
     right: Sequence[Sequence[bool]],
-    given: Sequence[Sequence[str | None]],
+    given: Sequence[Sequence[str | None]] | None,
     lengths: Sequence[int],
     greedy: float | None,
 ) -> Answers:
@@ -20,15 +20,14 @@ def tally(
 
     Args:
         right: whether each sample of each prompt is right, all prompts with as many samples.
-        given: the answers themselves where they can be told.
+        given: the answers themselves, None where a sample has none; None where the reward reads no answers.
         lengths: tokens of every sample.
         greedy: share of right greedy answers, where there are any.
     """
     correct, num_samples = [sum(row) for row in right], len(right[0])
     accuracy = sum(correct) / (len(right) * num_samples)
     low, high = wilson_interval(accuracy, len(right) * num_samples)
-    votes = [majority_at_k(r, g) for r, g in zip(right, given, strict=True)]
-    told = any(answer is not None for row in given for answer in row)
+    votes = None if given is None else [majority_at_k(r, g) for r, g in zip(right, given, strict=True)]
     return Answers(
         accuracy=accuracy,
         accuracy_low=low,
@@ -36,7 +35,7 @@ def tally(
         accuracy_greedy=greedy,
         pass_at_k=_mean([pass_at_k(num_samples, c, num_samples) for c in correct]),
         pass_at={k: _mean([pass_at_k(num_samples, c, k) for c in correct]) for k in doubling(num_samples)},
-        majority_at_k=_mean(votes) if told else None,
+        majority_at_k=None if votes is None else _mean(votes),
         num_prompts=len(right),
         num_samples=num_samples,
         correct=correct,

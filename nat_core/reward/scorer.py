@@ -35,6 +35,7 @@ class Scorer:
         for part in parts:
             if isinstance(part.reward, CustomReward):
                 check_allowed(part.reward)
+        self.reads_answers = VERIFIERS[parts[0].reward.type].reads_answers  # the first part says what is right
         self._warn, self._between = warn, between
         self._pools: list[Pool] = []
         self._parts = [(part.weight, self._verifier(part.reward)) for part in parts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -115,6 +116,21 @@ def test_a_stop_and_a_resume_equal_straight_steps(
     assert any(isinstance(entry, tuple) and len(entry) > 2 for entry in expected)  # tokens were chosen
     assert reported(resumed, CUT) == expected
     assert_same_end(tmp_path / "straight", tmp_path / "broken")
+
+
+def test_a_resumed_run_learns_as_its_spec_says_now(model: Path, tmp_path: Path) -> None:
+    """Lowering the rate before going on is what one does after a loss that was not finite."""
+    spec = spec_of(model, "all weights", {"selector": "full"})
+    trainer = Trainer(spec, tmp_path, should_stop=lambda: trainer.reporter.step == CUT)
+    assert trainer.train() == TrainResult("stopped", CUT)
+    changed = spec.optim.model_copy(update={"learning_rate": 1e-3, "weight_decay": 0.5, "adam_beta1": 0.8})
+    events: list[AnyEvent] = []
+    resumed = Trainer(spec.model_copy(update={"optim": changed}), tmp_path, sink=events.append, resume=True)
+    assert resumed.train() == TrainResult("succeeded", STEPS)
+    [values] = [event.values for event in events if isinstance(event, MetricsEvent)]
+    assert values["learning_rate"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * CUT / STEPS)) / 2)
+    [group] = resumed.optimizer.param_groups
+    assert (group["weight_decay"], group["betas"][0]) == (0.5, 0.8)
 
 
 def train_until_killed(document: str, folder: Path, step: int) -> None:

@@ -63,7 +63,12 @@ def test_a_tally_worked_by_hand() -> None:
 
 
 def test_rewards_that_read_no_answers_have_no_majority() -> None:
-    assert tally([[True, False]], [[None, None]], [1, 1], None).majority_at_k is None
+    assert tally([[True, False]], None, [1, 1], None).majority_at_k is None
+
+
+def test_answers_that_nobody_gives_are_a_majority_of_none_right() -> None:
+    """A model that has yet to learn how to mark its answer starts its curve at 0, as its accuracy does."""
+    assert tally([[False, False]], [[None, None]], [1, 1], None).majority_at_k == 0
 
 
 ANSWERS = Answers(accuracy=0.5, pass_at_k=0.75, num_prompts=2, num_samples=2, correct=[1, 1], mean_length=3.0)
