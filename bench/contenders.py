@@ -20,11 +20,12 @@ from nat_core.spec import BudgetSpec, FullBudget, ResourcesSpec, RolloutSpec, Ru
 
 @dataclass(frozen=True)
 class Work:
-    """What one gradient ran on: counted operations, and places of the largest micro-batch."""
+    """What one gradient ran on: counted operations, places of the largest micro-batch, and what went wrong."""
 
     flops: float
     kept: int
     largest: int
+    warning: str | None = None
 
 
 Contender = Callable[[torch.Generator], Work]
@@ -38,7 +39,7 @@ def natlab(policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources
         step = draw_step(policy, batch, spec, generator)
         passes = accumulate_gradient(policy, None, step, spec)
         largest = max(micro.tokens.num_places for micro in passes.microbatches)
-        return Work(passes.flops, step.selection.num_kept, largest)
+        return Work(passes.flops, step.selection.num_kept, largest, passes.warning)
 
     return gradient
 
@@ -49,9 +50,11 @@ def largest_share(policy: Policy, batch: CompletionBatch, budget: BudgetSpec, re
     return sum(places) / len(places) / _largest(policy, batch, FullBudget(), resources, 1)[0]
 
 
-def typical_seed(policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources: ResourcesSpec) -> int:
-    """Of 200, the seed whose selection's largest micro-batch comes closest to their mean: whose memory is typical."""
-    places = _largest(policy, batch, budget, resources, 200)
+def typical_seed(
+    policy: Policy, batch: CompletionBatch, budget: BudgetSpec, resources: ResourcesSpec, seeds: int = 200
+) -> int:
+    """The seed, of so many, whose selection's largest micro-batch comes closest to their mean: with typical memory."""
+    places = _largest(policy, batch, budget, resources, 1 if budget.selector == "full" else seeds)
     mean = sum(places) / len(places)
     return min(range(len(places)), key=lambda seed: abs(places[seed] - mean))
 
@@ -64,7 +67,8 @@ def _largest(
     found = []
     for seed in range(seeds):
         step = draw_step(policy, batch, spec, torch.Generator().manual_seed(seed))
-        plan = plan_microbatches(step.rows.prompts, step.rows.completions, step.selection, resources, policy.layout)
+        rows, cost = step.rows, policy.token_cost
+        plan = plan_microbatches(rows.prompts, rows.completions, step.selection, resources, policy.layout, cost=cost)
         found.append(max(micro.tokens.num_places for micro in plan))
     return found
 

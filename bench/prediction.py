@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from bench.shapes import SHAPES, Lengths
+from bench.shapes import Lengths, config_of
 from nat_core.cost import ModelShape, Rates, plan_step
+from nat_core.cost.memory import passes_bytes
 from nat_core.measure import measure_rates
 from nat_core.spec import BudgetSpec, ModelSpec, ResourcesSpec, RolloutSpec, RunSpec
 
@@ -17,9 +18,41 @@ Row = dict[str, Any]
 PREDICTED = ("seconds", "flops", "kept_tokens", "allocated_gib")
 
 
-def rates_of(shape: str, device: torch.device, spec: ModelSpec) -> Rates:
-    """This machine's rates for a shape, measured now."""
-    return measure_rates(SHAPES[shape], device, spec)
+def rates_of(shape: str, device: torch.device, spec: ModelSpec, dtype: str = "float32") -> Rates:
+    """This machine's rates for a shape, measured now; `dtype` of the weights."""
+    return measure_rates(config_of(shape), device, spec, dtype)
+
+
+def expected(
+    budget: BudgetSpec,
+    resources: ResourcesSpec,
+    lengths: Lengths,
+    shape: str,
+    model: ModelSpec,
+    rates: Rates | None = None,
+    wide: int = 4,
+) -> dict[str, float]:
+    """What a step takes, by the names that measured rows have; activations without what gradients take of their place.
+
+    Args:
+        wide: bytes of a weight.
+        rates: of the device; without them there are no seconds.
+    """
+    spec = RunSpec(
+        budget=budget,
+        resources=resources,
+        model=model,
+        rollout=RolloutSpec(num_generations=lengths.group, max_completion_length=max(lengths.lengths)),
+    )
+    shaped = ModelShape.of_config(config_of(shape).to_dict())
+    plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
+    selected = plan.tokens_selected / plan.num_microbatches
+    found = {
+        "flops": plan.flops,
+        "kept_tokens": plan.tokens_selected,
+        "activations_gib": passes_bytes(spec, shaped, plan.largest_microbatch, selected, wide) / 1024**3,
+    }
+    return found if plan.seconds is None else found | {"seconds": plan.seconds}
 
 
 def predict(
@@ -39,7 +72,7 @@ def predict(
             model=model,
             rollout=RolloutSpec(num_generations=lengths.group, max_completion_length=max(lengths.lengths)),
         )
-        shaped = ModelShape.of_config(SHAPES[shape].to_dict())
+        shaped = ModelShape.of_config(config_of(shape).to_dict())
         plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
         row["predicted"] = {
             "seconds": plan.seconds,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, Qwen3Config
+from transformers import AutoConfig, LlamaConfig, Qwen3Config
 
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy, load_policy
@@ -73,10 +73,20 @@ class Lengths:
         """The same lengths again and again, each copy in groups of its own."""
         return Lengths(self.about, self.prompt, self.group, self.lengths * factor)
 
+    def held_to(self, longest: int) -> Lengths:
+        """The same lengths, none above this one."""
+        held = [min(length, longest) for length in self.lengths]
+        return Lengths(f"{self.about}; held to {longest}", self.prompt, self.group, held)
+
 
 def read_lengths(name: str) -> Lengths:
     """A list in `bench/lengths`, by name."""
     return Lengths(**json.loads((Path(__file__).parent / "lengths" / f"{name}.json").read_text()))
+
+
+def config_of(shape: str) -> Any:
+    """The configuration of a named shape, or of the model in a directory."""
+    return SHAPES[shape] if shape in SHAPES else AutoConfig.from_pretrained(Path(shape).expanduser())
 
 
 def policy_of(shape: str, device: torch.device, spec: ModelSpec | None = None, dtype: str = "float32") -> Policy:

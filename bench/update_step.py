@@ -44,6 +44,7 @@ from nat_core.model import Policy
 from nat_core.spec import BudgetSpec, FullBudget, ModelSpec, ResourcesSpec
 
 ARMS = ("sequences", "tokens")
+GROWTH = (1, 2, 4, 8)
 MEMORY = {"peak_gib": peak_gib, "allocated_gib": allocated_gib}
 _BUDGETS: TypeAdapter[BudgetSpec] = TypeAdapter(BudgetSpec)
 
@@ -83,17 +84,18 @@ def memory_apart(arguments: list[str], arm: str, name: str, kind: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def growth(policy: Policy, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """As work grows: completions x 1, 2, 4, 8 of the same lengths; seconds a kept token, largest micro-batch."""
+def growth(policy: Policy, options: argparse.Namespace, peaks: dict[int, float]) -> Iterator[dict[str, Any]]:
+    """As work grows, more completions of the same lengths: seconds a kept token, largest micro-batch, memory."""
     lengths = read_lengths(options.lengths)
     vocabulary = policy.model.config.get_text_config().vocab_size
-    for factor in (1, 2, 4, 8):
+    for factor in GROWTH:
         batch = random_batch(lengths.times(factor), vocabulary)
         chosen = budgets_of(options.selector, options.budgets[:1])[-1]
         contender = natlab(policy, batch, chosen, resources_of("tokens", options))
         for row in take_turns({chosen.label: contender}, policy.device, max(1, options.selections // 5), _shown):
             per_token = row["seconds"] / row["kept_tokens"]
-            yield {"factor": factor, "seconds_per_kept_token": per_token} | row
+            peak = {"peak_gib": peaks[factor]} if factor in peaks else {}
+            yield {"factor": factor, "seconds_per_kept_token": per_token} | row | peak
 
 
 def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]:
@@ -111,13 +113,14 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> dict[str, Any]
     arms = ARMS if options.arm is None else (options.arm,)
     # Memory first, while this process is still small: two at once may be more than there is.
     peaks = {arm: _peaks(policy, batch, arm, options, arguments) for arm in arms} if options.memory else {}
+    grown = _peaks_of_growth(options, arguments) if options.memory and options.growth else {}
     for arm in arms:
         rows = take_turns(contenders_of(policy, batch, arm, options), device, options.selections, _shown)
         for row, budget in zip(rows, budgets_of(options.selector, options.budgets), strict=False):
             row["largest_share"] = largest_share(policy, batch, budget, resources_of(arm, options))
         report["arms"][arm] = [row | peaks.get(arm, {}).get(row["name"], {}) for row in rows]
     if options.growth:
-        report["growth"] = list(growth(policy, options))
+        report["growth"] = list(growth(policy, options, grown))
     return report
 
 
@@ -150,6 +153,14 @@ def _peaks(
     return {name: {kind: memory_apart(arguments, arm, name, kind) for kind in MEMORY} for name in names}
 
 
+def _peaks_of_growth(options: argparse.Namespace, arguments: list[str]) -> dict[int, float]:
+    """Peak memory by how many times as many completions there are."""
+    name = budgets_of(options.selector, options.budgets[:1])[-1].label
+    return {
+        factor: memory_apart([*arguments, "--factor", str(factor)], "tokens", name, "peak_gib") for factor in GROWTH
+    }
+
+
 def _memory(policy: Policy, batch: CompletionBatch, options: argparse.Namespace) -> float:
     """Of a selection with which the largest micro-batch is as large as it is on average."""
     arm, name, kind = options.only
@@ -165,7 +176,8 @@ def _shown(turns: range) -> Iterable[int]:
 
 def _setting(options: argparse.Namespace, device: torch.device) -> tuple[Policy, CompletionBatch]:
     policy = policy_of(options.model, device, _model_spec(options))
-    return policy, random_batch(read_lengths(options.lengths), policy.model.config.get_text_config().vocab_size)
+    lengths = read_lengths(options.lengths).times(options.factor)
+    return policy, random_batch(lengths, policy.model.config.get_text_config().vocab_size)
 
 
 def _model_spec(options: argparse.Namespace) -> ModelSpec:
@@ -197,6 +209,7 @@ def show(report: dict[str, Any], console: Console) -> None:
         console.print(
             f"completions x {row['factor']}: {row['seconds']:.2f} s, {1e3 * row['seconds_per_kept_token']:.2f} ms "
             f"a kept token, largest micro-batch {row['largest_microbatch']:,.0f}"
+            + (f", peak {row['peak_gib']:.2f} GiB" if "peak_gib" in row else "")
         )
 
 
@@ -225,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--figure", type=Path, help="a .png or .html to draw")
     parser.add_argument("--json", type=Path, help="where to write the numbers, with the hardware")
     parser.add_argument("--scratch", type=Path, default=Path(".natlab/bench"), help="folder that TRL may write in")
+    parser.add_argument("--factor", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--only", nargs=3, metavar=("ARM", "NAME", "KIND"), help=argparse.SUPPRESS)
     return parser
 

@@ -38,7 +38,13 @@ def plan_passes(
     Args:
         shares: the rows of each rank, where there are several.
     """
-    dealt = None if shares is None else shares.rows
     return plan_microbatches(
-        rows.prompts, rows.completions, selection, resources, policy.layout, dealt, policy.ranks.rank
+        rows.prompts,
+        rows.completions,
+        selection,
+        resources,
+        policy.layout,
+        None if shares is None else shares.rows,
+        policy.ranks.rank,
+        policy.token_cost,
     )

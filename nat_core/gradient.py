@@ -15,12 +15,11 @@ from torch import Tensor
 
 from nat_core.division import plan_passes, share_out
 from nat_core.drawing import Step
-from nat_core.errors import StepMemoryError
 from nat_core.kept import kept_logprobs
 from nat_core.loss import completion_weights, policy_loss
 from nat_core.microbatch import MicroBatch
 from nat_core.model import Policy
-from nat_core.out_of_memory import half_of, is_out_of_memory, largest
+from nat_core.out_of_memory import run_or_halve
 from nat_core.spec import RunSpec
 from nat_core.token_selection import GradientMass
 
@@ -57,44 +56,22 @@ def accumulate_gradient(
 ) -> Passes:
     """Put the gradient of the step's loss into the policy's `.grad`s, replacing what was there.
 
-    What runs out of memory is done once more, whole, with micro-batches half as large. Of several ranks one that runs
-    out of memory has left the others in the middle of a pass, so it ends the run.
-
     Args:
         reference: the initial policy, needed when `spec.objective.beta` > 0.
         law_state: told where the gradient lay, where given.
 
     Raises:
-        StepMemoryError: half was still too much.
+        StepMemoryError: it does not fit, and neither does it in micro-batches half as large.
     """
     shares = share_out(policy, step.rows, step.selection)
-    plan = plan_passes(policy, step.rows, step.selection, spec.resources, shares)
-    remedy = "lower resources.max_tokens_per_microbatch or turn on model.gradient_checkpointing"
-    try:
-        passes = _run(policy, reference, step, plan, spec, law_state)
-        return passes if shares is None else replace(passes, imbalance=shares.imbalance)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        if shares is not None:
-            where = f"rank {policy.ranks.rank} is out of memory with micro-batches of {largest(plan):,} tokens"
-            raise StepMemoryError(f"{where}; {remedy}") from error
-    # Outside of `except`: the error's traceback, and what its frames held, are gone.
-    if law_state is not None:
-        law_state.forget_step()
-    if policy.device.type == "cuda":
-        torch.cuda.empty_cache()
-    smaller = plan_passes(policy, step.rows, step.selection, half_of(plan, spec.resources))
-    tried = f"out of memory with micro-batches of {largest(plan):,} tokens"
-    try:
-        passes = _run(policy, reference, step, smaller, spec, law_state)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        reason = " ".join(str(error).split())[:300]
-        raise StepMemoryError(f"{tried} and again with {largest(smaller):,} ({reason}); {remedy}") from error
-    warning = f"{tried}; the step was done over with {largest(smaller):,}, which takes longer: {remedy}"
-    return replace(passes, warning=warning)
+    passes, warning = run_or_halve(
+        policy,
+        spec.resources,
+        lambda resources: plan_passes(policy, step.rows, step.selection, resources, shares),
+        lambda plan: _run(policy, reference, step, plan, spec, law_state),
+        law_state.forget_step if law_state is not None else lambda: None,
+    )
+    return replace(passes, imbalance=None if shares is None else shares.imbalance, warning=warning)
 
 
 def _run(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nat_core.attention import Segments
+from nat_core.kernels import Segments
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from nat_core.cost import TokenCost
 from nat_core.layout import Laid, Packed, Padded, pack, pad
 from nat_core.spec import ResourcesSpec
 from nat_core.token_selection import TokenSelection
@@ -75,14 +76,17 @@ def plan_microbatches(
     layout: Layout = "packed",
     shares: Sequence[Sequence[int]] | None = None,
     rank: int = 0,
+    cost: TokenCost | None = None,
 ) -> list[MicroBatch]:
     """Split the rows that keep anything into micro-batches that are as even as can be.
 
     With `per_device_train_batch_size` their number is what that many rows a micro-batch make of all rows; else the
     smallest with which each holds at most `max_tokens_per_microbatch` tokens, padding included (a longer row stands
-    alone). Given the number, the largest is made as small as possible: that is what memory is needed for.
+    alone). Given the number, the largest is made as small as possible: that is what memory is needed for. Of what is
+    then left open, rows are cut so that the dearest micro-batch costs as little as possible.
 
     Args:
+        cost: what tokens cost, attention included; without it every token costs the same.
         shares: the rows of each rank, where there are several. All get as many micro-batches, those that would have
             fewer a last one without rows: in each, every rank has to take part.
         rank: whose micro-batches to make.
@@ -101,41 +105,67 @@ def plan_microbatches(
     else:
         cap = resources.max_tokens_per_microbatch
         count = max(len(split_by_cap(len(of), cap, sizes(of))) for of in of_ranks if of)
-    runs = [_even_runs(sizes(of), len(of), count) if of else [] for of in of_ranks]
+    runs = [_even_runs(sizes(of), _costs(of, layout, sizes(of), cost), len(of), count) if of else [] for of in of_ranks]
     width = selection.keep.shape[1]
     plan = [_collate(of_ranks[rank][start:end], prompts, completions, lay, width) for start, end in runs[rank]]
     idle = max(map(len, runs)) - len(plan)
     return plan + [_without_rows(prompts, lay, width)] * idle
 
 
-Size = Callable[[int, int], int]
-"""Tokens of rows start to end, as laid out."""
+Size = Callable[[int, int], float]
+"""Of rows start to end: their tokens as laid out, or what those cost."""
+Fits = Callable[[int, int], bool]
+Run = tuple[int, int]
 
 
-def split_by_cap(num_rows: int, cap: int, size: Size) -> list[tuple[int, int]]:
-    """Cut rows, in their order, into runs [start, end) of at most `cap` tokens each, or one row."""
+def split_by_cap(num_rows: int, cap: float, size: Size, fits: Fits = lambda start, end: True) -> list[Run]:
+    """Cut rows, in their order, into runs [start, end) of at most `cap` each that fit, or of one row."""
     runs, start = [], 0
     for end in range(1, num_rows + 1):
-        if end == num_rows or size(start, end + 1) > cap:
+        if end == num_rows or size(start, end + 1) > cap or not fits(start, end + 1):
             runs.append((start, end))
             start = end
     return runs
 
 
-def smallest_cap(num_rows: int, count: int, size: Size) -> int:
-    """The smallest cap under which `split_by_cap` makes at most `count` runs."""
-    low, high = 1, size(0, num_rows)
+def smallest_cap(num_rows: int, count: int, size: Size, fits: Fits = lambda start, end: True) -> int:
+    """The smallest whole cap under which `split_by_cap` makes at most `count` runs."""
+    low, high = 1, math.ceil(size(0, num_rows))
     while low < high:
         middle = (low + high) // 2
-        if len(split_by_cap(num_rows, middle, size)) <= count:
+        if len(split_by_cap(num_rows, middle, size, fits)) <= count:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _even_runs(size: Size, num_rows: int, count: int) -> list[tuple[int, int]]:
-    return split_by_cap(num_rows, smallest_cap(num_rows, count, size), size)
+def _even_runs(size: Size, cost: Size, num_rows: int, count: int) -> list[Run]:
+    cap = smallest_cap(num_rows, count, size)
+
+    def fits(start: int, end: int) -> bool:
+        return size(start, end) <= cap
+
+    return split_by_cap(num_rows, smallest_cap(num_rows, count, cost, fits), cost, fits)
+
+
+def _costs(rows: Sequence[Row], layout: Layout, size: Size, cost: TokenCost | None) -> Size:
+    """What rows start to end cost, in thousandths of the dearest row."""
+    if cost is None:
+        return size
+    linear = float(cost.linear(1))
+    if layout == "padded":  # rows of falling length
+
+        def whole(start: int, end: int) -> float:
+            return (end - start) * float(cost.trunk(rows[start].length))
+    else:
+        before = [0.0, *itertools.accumulate(float(cost.attention(row.length)) for row in rows)]
+
+        def whole(start: int, end: int) -> float:
+            return linear * size(start, end) + before[end] - before[start]
+
+    unit = max(whole(i, i + 1) for i in range(len(rows))) / 1000
+    return lambda start, end: whole(start, end) / unit
 
 
 def packed_size(rows: Sequence[Row]) -> Size:

@@ -25,13 +25,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nat_core import adapter, quantized
+from nat_core import adapter, packing, quantized
 from nat_core.attention import packed_attention
 from nat_core.chat import check_template, prompt_ids
 from nat_core.cost import TokenCost
 from nat_core.data import Example
 from nat_core.errors import Fault, ModelError
-from nat_core.layout import Packed, Padded, pack
+from nat_core.layout import Packed, Padded
 from nat_core.microbatch import Layout
 from nat_core.preflight import DEMO_MODEL, check_model
 from nat_core.ranks import ALONE, Ranks
@@ -136,20 +136,7 @@ class Policy:
     @cached_property
     def unpackable(self) -> str | None:
         """Why sequences cannot stand end to end with this model, None where they can: two short ones are tried."""
-        if self.spec.attn_implementation != "sdpa":
-            return f"attention is {self.spec.attn_implementation}"
-        vocabulary = self.model.config.get_text_config().vocab_size
-        prompt, rest, other = (torch.tensor(ids) % vocabulary for ids in ([1, 2, 3], [4, 5], [6]))
-        laid = pack([prompt, prompt], [rest, other])
-        try:
-            with torch.no_grad():
-                with packed_attention(self.model):
-                    packed = self.states(laid.tokens.to(self.device)).float()
-                alone = self.hidden_states(torch.cat([prompt, other]).unsqueeze(0).to(self.device))[0].float()
-        except Exception as error:  # foreign code: attention that takes other arguments raises whatever it likes
-            return f"its attention cannot be replaced ({' '.join(str(error).split())[:200]})"
-        ours = torch.cat([packed[:3], packed[laid.own[1] :]])
-        return None if torch.allclose(ours, alone, rtol=1e-2, atol=1e-2) else "packed and padded passes differ"
+        return packing.refusal(self)
 
     def attention_for(self, tokens: Padded | Packed) -> AbstractContextManager[None]:
         """What passes over these tokens need around them, backward included."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nat_core import hardware
-from nat_core.attention import varlen_serves
+from nat_core import hardware, packing
 from nat_core.data import PromptSource
 from nat_core.events import LogEvent, MetricsEvent, SampleEvent, StateEvent
 from nat_core.model import Policy
@@ -29,7 +28,7 @@ def tell_start(
     if not policy.ranks.alone:
         message = f"{policy.ranks.size} ranks: weights, gradients and optimizer are cut over them, rollouts dealt out"
         reporter.emit(LogEvent, message=message)
-    reporter.emit(LogEvent, message=f"micro-batches: {_layout(policy)}")
+    reporter.emit(LogEvent, message=f"micro-batches: {packing.in_words(policy)}")
     reporter.emit(LogEvent, message=f"rollouts: {engine.description}")
     for note in (note for source in sources for note in source.notes):
         reporter.emit(LogEvent, level="warning", message=note)
@@ -44,14 +43,6 @@ def _parameters(policy: Policy) -> str:
         return f"{trained:,} parameters"
     held = "" if lora.quantize == "none" else f" held in {lora.quantize}"
     return f"{policy.num_parameters:,} parameters{held}, {trained:,} of them in adapters of rank {lora.r} and trained,"
-
-
-def _layout(policy: Policy) -> str:
-    why = policy.unpackable
-    if why:
-        return f"rows right-padded and sorted by length, because {why}"
-    kernel = "FlashAttention for all" if varlen_serves(policy.device, policy.spec.dtype) else "one by one"
-    return f"rows packed without padding, a group's prompt once; attention over sequences {kernel}"
 
 
 def tell_step(

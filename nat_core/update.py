@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ def update_on_batch(
     started = time.monotonic()
     drawn = [draw_step(policy, batch, spec, generator, law_state) for _ in range(spec.objective.num_iterations)]
     selected = time.monotonic()
-    steps = with_old_logprobs(policy, drawn, spec)
+    steps, warning = with_old_logprobs(policy, drawn, spec)
     ready = time.monotonic()
     stats: list[UpdateStats] = []
     for step in steps:
@@ -105,6 +105,8 @@ def update_on_batch(
         on_step()
     stats[0].metrics["timing_s/update"] += ready - started  # what was done once for all steps counts with the first
     stats[0].metrics["timing_s/forward_backward"] += ready - selected
+    if warning is not None:
+        stats[0] = replace(stats[0], warning="; ".join(filter(None, (warning, stats[0].warning))))
     return stats
 
 

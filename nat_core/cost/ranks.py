@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from nat_core.cost import expected
 from nat_core.cost.expected import Lengths
+from nat_core.cost.memory import COPIES, copies
 from nat_core.cost.plan import StepPlan
 from nat_core.cost.rates import Rates
 from nat_core.cost.shape import ModelShape
@@ -61,7 +62,7 @@ def _share(spec: RunSpec, ranks: int) -> RunSpec:
 
 def _memory(alone: dict[str, float], spec: RunSpec, shape: ModelShape, ranks: int) -> dict[str, float]:
     cut = {name: size / ranks for name, size in alone.items() if name in _CUT}
-    rest = {name: size for name, size in alone.items() if name not in _CUT}
+    rest = {name: size for name, size in alone.items() if name not in _CUT and name != COPIES}
     update = {**cut, "gathered": _gathered(spec, shape) / _GIB, **rest}
     sampling = {**cut, "copy for sampling": 4 * shape.parameters / _GIB}
     return max(update, sampling, key=lambda parts: sum(parts.values()))
@@ -75,5 +76,5 @@ def _gathered(spec: RunSpec, shape: ModelShape) -> float:
     """
     layers = shape.token_cost.trunk_weights
     layer, others = layers / shape.layers, shape.parameters - layers
-    copies = 2 * layers if spec.model.dtype == "bfloat16" and not spec.model.gradient_checkpointing else 0
-    return 4 * (2 * layer + others) + 4 * (layer + others) + copies
+    kept = 0.0 if spec.model.gradient_checkpointing else copies(spec.model, shape)
+    return 4 * (2 * layer + others) + 4 * (layer + others) + kept

@@ -18,7 +18,7 @@ from bench.update_step_figure import figure
 from nat_core.batch import CompletionBatch
 from nat_core.model import Policy
 from nat_core.spec import FullBudget, ResourcesSpec, RpcBudget
-from tests.nat_core.builders import gradients
+from tests.nat_core.builders import gradients, save_tiny_model
 
 LENGTHS = Lengths("", prompt=4, group=2, lengths=[9, 3, 14, 6])
 CPU = torch.device("cpu")
@@ -93,8 +93,18 @@ def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> No
     half = report["arms"]["sequences"][1]
     assert 0.35 < half["flops_share"] < 0.6 and 0.35 < half["largest_share"] < 0.75
     assert [row["factor"] for row in report["growth"]] == [1, 2, 4, 8]
+    assert all(row["peak_gib"] >= 0 for row in report["growth"])
     assert abs(half["off"]["flops"]) < 0.2 and half["predicted"]["seconds"] > 0
     assert "TRL" in picture.read_text()
+
+
+@pytest.mark.slow
+def test_a_models_directory_is_measured_as_a_shape_is(tmp_path: Path) -> None:
+    folder, path = save_tiny_model(tmp_path / "model"), tmp_path / "report.json"
+    arguments = ["--model", str(folder), "--selections", "1", "--arm", "sequences", "--budgets", "0.5", "--predict"]
+    update_step.main([*arguments, "--device", "cpu", "--json", str(path)])
+    full, half = json.loads(path.read_text())["arms"]["sequences"]
+    assert abs(full["off"]["flops"]) < 0.05 and full["predicted"]["seconds"] > half["predicted"]["seconds"] > 0
 
 
 def report_of(arm: str, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,14 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from nat_core import adapter
 from nat_core.batch import CompletionBatch
@@ -41,10 +48,11 @@ class ExactNorm(torch.nn.Module):
 
     def __init__(self, norm: Any) -> None:
         super().__init__()
-        self.weight, self.eps = norm.weight, norm.variance_epsilon
+        self.weight, self.eps = norm.weight, getattr(norm, "variance_epsilon", None) or norm.eps
+        self.shift = 1.0 if type(norm).__name__.startswith("Gemma") else 0.0  # theirs are around 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.weight * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
+        return (self.shift + self.weight) * (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps))
 
 
 def with_exact_norms(model: PreTrainedModel) -> PreTrainedModel:
@@ -65,6 +73,30 @@ def tiny_policy(
     model = with_exact_norms(tiny_model(len(tokenizer), seed, tied))
     torch.nn.Module.to(model, dtype)
     return Policy(model, tokenizer, torch.device("cpu"), ModelSpec(attn_implementation=attention))
+
+
+def soft_capped_policy(seed: int = 0) -> Policy:
+    """A model whose logits are held to a twentieth, its head the embedding, in double precision."""
+    tokenizer = build_tokenizer()
+    torch.manual_seed(seed)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        query_pre_attn_scalar=8,
+        final_logit_softcapping=0.05,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    model = with_exact_norms(Gemma2ForCausalLM(config).eval())
+    torch.nn.Module.to(model, torch.float64)
+    return Policy(model, tokenizer, torch.device("cpu"), ModelSpec())
 
 
 def save_tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:

@@ -17,6 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from nat_core.cost import TokenCost
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.layout import Packed, Padded, pack, pad
 from nat_core.microbatch import (
@@ -74,6 +75,45 @@ def test_a_cap_makes_as_few_micro_batches_as_it_can_and_then_evens_them_out() ->
     selection = DenseSelection(keep, keep.double(), rows.lengths, rows.lengths, True)
     micros = plan_microbatches(rows.prompts, rows.completions, selection, ResourcesSpec(max_tokens_per_microbatch=49))
     assert [len(micro.rows) for micro in micros] == [3, 3]  # the first could hold four
+
+
+@pytest.mark.parametrize(("cost", "sizes"), [(None, [1, 3, 4]), (TokenCost(0, 1, 0), [1, 2, 5])])
+def test_what_the_largest_leaves_open_is_cut_so_that_the_dearest_is_cheap(
+    cost: TokenCost | None, sizes: list[int]
+) -> None:
+    """Sequences of 6, 6 and six of 2 tokens in three: 6 + 2 + 2 = 10 are the fewest that the largest can have.
+
+    With attention alone it costs 36 + 4 + 4; 6 | 6 + 2 | 5 x 2 has as many tokens, and costs 36 + 4 at most.
+    """
+    lengths = torch.tensor([6, 6, *[2] * 6])
+    prompts = [torch.tensor([i]) for i in range(8)]
+    keep = torch.arange(6) < lengths.unsqueeze(1)
+    selection = DenseSelection(keep, keep.double(), lengths, lengths, True)
+    plan = plan_microbatches(
+        prompts,
+        [torch.zeros(int(length), dtype=torch.long) for length in lengths],
+        selection,
+        ResourcesSpec(per_device_train_batch_size=3),
+        cost=cost,
+    )
+    assert [len(micro.rows) for micro in plan] == sizes
+    assert max(micro.tokens.num_places for micro in plan) == 10
+
+
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+def test_with_a_cost_no_micro_batch_is_above_the_cap(layout: Layout) -> None:
+    rows = batch([3] * 9, [31, 4, 17, 9, 22, 2, 13, 30, 8], [1.0] * 9)
+    keep = torch.arange(31) < rows.lengths.unsqueeze(1)
+    selection = DenseSelection(keep, keep.double(), rows.lengths, rows.lengths, True)
+    resources = ResourcesSpec(max_tokens_per_microbatch=60)
+    plans = [
+        plan_microbatches(rows.prompts, rows.completions, selection, resources, layout, cost=cost)
+        for cost in (None, TokenCost(100, 50, 10))
+    ]
+    assert len(plans[0]) == len(plans[1])
+    largest = [max(micro.tokens.num_places for micro in plan) for plan in plans]
+    assert largest[1] <= largest[0] <= 60
+    assert sorted(int(i) for micro in plans[1] for i in micro.rows) == list(range(9))
 
 
 def test_plan_leaves_out_rows_that_keep_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,11 +14,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from bench.contenders import natlab
 from bench.shapes import SHAPES, Lengths, policy_of, random_batch, read_lengths
 from nat_core.cost import ModelShape, plan_step
-from nat_core.cost.memory import activations
+from nat_core.cost.memory import activations, copies, passes_bytes
 from nat_core.drawing import draw_step
 from nat_core.errors import ModelError
-from nat_core.gradient import accumulate_gradient
+from nat_core.gradient import _forward_backward, accumulate_gradient
+from nat_core.microbatch import plan_microbatches
 from nat_core.spec import FullBudget, RpcBudget, RunSpec, parse_run_spec
+from tests.nat_core.shapes_only import Ledger, ShapesOnly
 
 CPU = torch.device("cpu")
 RAGGED = read_lengths("ragged-16")
@@ -79,6 +82,54 @@ def test_activations_are_what_autograd_keeps(model: dict[str, Any]) -> None:
         accumulate_gradient(policy, None, step, spec)
     planned = plan_step(spec, shape, LONG.prompt, LONG.lengths)
     assert activations(spec.model, shape, planned.largest_microbatch) == pytest.approx(sum(kept.values()), rel=0.25)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "layers made again"])
+@pytest.mark.parametrize(
+    ("weights", "passes"), [("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]
+)
+@pytest.mark.parametrize(("name", "size"), [("smollm2-135m", 8), ("qwen3-8b", 4)])
+def test_memory_of_a_micro_batch_is_what_its_tensors_take(
+    name: str, size: int, weights: str, passes: str, checkpointing: bool
+) -> None:
+    """On tensors that only have shapes, at the benchmarks' widths and lengths: the second micro-batch of its kind."""
+    config = copy.deepcopy(SHAPES[name])
+    config.num_hidden_layers = 8
+    if name == "qwen3-8b":
+        config.layer_types = config.layer_types[:8]
+    lengths = read_lengths({"smollm2-135m": "ragged-16", "qwen3-8b": "long-16"}[name])
+    model = {"dtype": passes, "gradient_checkpointing": checkpointing}
+    spec = spec_for({"selector": "full"}, model=model, resources={"per_device_train_batch_size": size})
+    with ShapesOnly() as shapes:
+        policy = shapes.policy(config, spec.model, weights)
+        step = draw_step(policy, random_batch(lengths, 64), spec, torch.Generator())
+        rows, cost = step.rows, policy.token_cost
+        plan = plan_microbatches(rows.prompts, rows.completions, step.selection, spec.resources, cost=cost)
+        micro = max(plan, key=lambda micro: micro.tokens.num_places)
+        with Ledger(policy) as ledger:
+            for _ in range(2):
+                gradients = ledger.most = ledger.held
+                with policy.attention_for(micro.tokens):
+                    _forward_backward(policy, None, step, micro, spec, None)
+    wide = {"float32": 4, "bfloat16": 2}[weights]
+    assert gradients == pytest.approx(wide * policy.num_parameters, rel=0.01)
+    shape, selected = ModelShape.of_config(config.to_dict()), int(step.selection.rows(micro.rows).keep.sum())
+    planned = passes_bytes(spec, shape, micro.tokens.num_places, selected, wide)
+    planned += copies(spec.model, shape) if wide == 4 else 0
+    assert planned == pytest.approx(ledger.most - gradients, rel=0.25)
+
+
+def test_bfloat16_copies_of_the_matrices_are_planned_for() -> None:
+    shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
+    layers = shape.token_cost.trunk_weights / 1024**3
+    for model, size in (
+        ({}, None),
+        ({"dtype": "bfloat16"}, 2 * layers),
+        ({"dtype": "bfloat16", "gradient_checkpointing": True}, 2 * layers / 30),
+        ({"dtype": "bfloat16", "lora": {"r": 4}}, None),  # held so from the start
+    ):
+        planned = plan_step(spec_for({"selector": "full"}, model=model), shape, 10, [500])
+        assert planned.memory_gib.get("bfloat16 copies") == (size and pytest.approx(size))
 
 
 def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -27,10 +29,11 @@ from nat_core.events import (
     StateEvent,
     parse_event,
 )
+from nat_core.model import Policy, load_policy
 from nat_core.reward.sample import Sample, Verdict
 from nat_core.reward.table import VERIFIERS, Kind
 from nat_core.rollout import slots
-from nat_core.spec import RunSpec
+from nat_core.spec import ModelSpec, ResourcesSpec, RunSpec
 from nat_core.step_metrics import combined
 from nat_core.trainer import Trainer, TrainResult, stream_seed
 from tests.nat_core.builders import OUR_ROWS, WHOLE_SETS, needs_whole_gsm8k, run_spec, save_tiny_model
@@ -177,6 +180,50 @@ def test_memory_that_sampling_lacks_is_not_blamed_on_the_update(
     result, _ = train(demo_spec(), tmp_path)
     assert result.reason == "oom" and "tried to allocate 9 GiB" in str(result.message)
     assert "lower rollout.max_batch_size" in str(result.message) and "microbatch" not in str(result.message)
+
+
+def cramped(share: float) -> Callable[..., Policy]:
+    """Loads a model on what stands in for a device: with room for this share of the first training pass."""
+
+    def load(model: ModelSpec, resources: ResourcesSpec) -> Policy:
+        policy, sizes = load_policy(model, resources), []
+
+        def check(module: torch.nn.Module, args: object, given: dict[str, torch.Tensor]) -> None:
+            if torch.is_grad_enabled():
+                sizes.append(given["input_ids"].numel())
+                if sizes[-1] > share * sizes[0]:
+                    raise torch.OutOfMemoryError("tried to allocate more")
+
+        policy.model.get_decoder().register_forward_pre_hook(check, with_kwargs=True)
+        return policy
+
+    return load
+
+
+def test_a_step_that_does_not_fit_is_halved_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nat_core.trainer.load_policy", cramped(0.6))
+    result, events = train(demo_spec(steps=1), tmp_path)
+    assert result == TrainResult("succeeded", 1)
+    (warning,) = (event for event in events if isinstance(event, LogEvent) and event.level == "warning")
+    assert re.search(
+        r"out of memory with micro-batches of \d+ tokens; the step was done over with \d+", warning.message
+    )
+
+
+def test_a_step_whose_half_does_not_fit_ends_the_run_as_oom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nat_core.trainer.load_policy", cramped(0.1))
+    result, events = train(demo_spec(steps=1), tmp_path)
+    assert (result.outcome, result.reason, result.steps) == ("failed", "oom", 0)
+    assert re.search(r"micro-batches of \d+ tokens and again with \d+ .*max_tokens_per_microbatch", str(result.message))
+    assert isinstance(events[-1], StateEvent) and events[-1].reason == "oom" and events[-1].message == result.message
+
+
+def test_the_log_says_what_was_chosen_for_device_and_model(tmp_path: Path) -> None:
+    _, events = train(demo_spec(steps=1), tmp_path)
+    said = [event.message for event in events if isinstance(event, LogEvent)]
+    assert any(message.startswith("demo: ") and " in float32 on cpu, budget " in message for message in said)
+    packed = "rows packed without padding, a group's prompt once; attention over sequences one by one"
+    assert f"micro-batches: {packed}" in said and "rollouts: no row waits for another" in said
 
 
 def test_a_prompt_over_the_limit_is_a_clear_error(tmp_path: Path) -> None:

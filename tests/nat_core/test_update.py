@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from nat_core.drawing import draw_step
 from nat_core.errors import NonFiniteLossError, StepMemoryError
 from nat_core.loss import policy_loss
 from nat_core.model import Policy
+from nat_core.out_of_memory import is_out_of_memory
 from nat_core.probe import probe_gradient
-from nat_core.spec import FullBudget, RpcBudget, RunSpec
+from nat_core.spec import FullBudget, ModelSpec, RpcBudget, RunSpec
 from nat_core.token_selection import GradientMass, TokenSelection, select_tokens
 from nat_core.update import CompletionBatch, update_on_batch, update_step
-from tests.nat_core.builders import Attention, batch, gradients, run_spec, tiny_policy
+from tests.nat_core.builders import Attention, batch, gradients, run_spec, soft_capped_policy, tiny_policy
 
 BATCH = batch([5, 3, 6, 4, 2], [7, 12, 1, 9, 4], [0.5, -1.0, 0.8, 0.0, 1.5])
 ONE_GROUP = dataclasses.replace(BATCH, prompts=[BATCH.prompts[0]] * 5)
@@ -26,10 +28,14 @@ SAMPLED = [-torch.linspace(0.01, 3, int(n)).cos().abs() for n in BATCH.lengths] 
 BUDGETS = [
     {"selector": "full"},
     {"selector": "urs", "fraction": 0.4},
+    {"selector": "urs", "fraction": 0.4, "design": "fixed"},
     {"selector": "rpc", "fraction": 0.5, "law": "linear"},
+    {"selector": "rpc", "fraction": 0.5, "coupling": "iid"},
+    {"selector": "rpc", "fraction": 0.5, "coupling": "systematic"},
     {"selector": "rpc", "fraction": 0.6, "law": "uniform"},
     {"selector": "rpc", "fraction": 0.4, "law": "optimal"},
     {"selector": "completions", "fraction": 0.6},
+    {"selector": "completions", "fraction": 0.6, "weighting": "flat"},
     {"selector": "importance", "fraction": 0.5},
     {"selector": "top_surprisal", "fraction": 0.5},
     {"selector": "truncate", "fraction": 0.5},
@@ -119,6 +125,48 @@ def test_in_single_precision_the_gradient_is_the_same_to_its_rounding(
     assert stats.metrics["loss"] == pytest.approx(loss, abs=1e-5 * float(expected.norm()))
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: tiny_policy(tied=True), soft_capped_policy], ids=["tied", "tied and soft-capped"]
+)
+@EACH_BUDGET
+def test_heads_of_every_kind_give_the_plain_step_s_gradient(
+    budget: dict[str, object], make: Callable[[], Policy]
+) -> None:
+    policy, rows = make(), dataclasses.replace(TWO_GROUPS, rollout_logprobs=SAMPLED)
+    assert policy.model.get_output_embeddings().weight is policy.model.get_input_embeddings().weight
+    resources = {"max_tokens_per_microbatch": 24, "logprob_chunk_tokens": 3}
+    spec = spec_for(budget, resources=resources, optim={"max_grad_norm": 1e9})
+    step = draw_step(policy, rows, spec, torch.Generator().manual_seed(5))
+    loss, expected = padded_step(policy, rows.rows(rows.live(spec)), step.selection, spec)
+    stats = update_step(
+        policy, frozen_optimizer(policy), rows, spec, generator=torch.Generator(), selection=step.selection
+    )
+    assert float(expected.abs().max()) > 1e-4
+    assert float((gradients(policy) - expected).abs().max()) <= 1e-10
+    assert stats.metrics["loss"] == pytest.approx(loss, abs=1e-10)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@EACH_BUDGET
+def test_in_bfloat16_the_gradient_is_that_of_float32_but_for_its_rounding(
+    budget: dict[str, object], attention: Attention
+) -> None:
+    policy, rows = (
+        tiny_policy(dtype=torch.float32, attention=attention),
+        dataclasses.replace(TWO_GROUPS, rollout_logprobs=SAMPLED),
+    )
+    policy.spec = ModelSpec(dtype="bfloat16", attn_implementation=attention)
+    assert policy.layout == ("packed" if attention == "sdpa" else "padded")
+    resources = {"max_tokens_per_microbatch": 24, "logprob_chunk_tokens": 3}
+    spec = spec_for(budget, resources=resources, optim={"max_grad_norm": 1e9})
+    step = draw_step(policy, rows, spec, torch.Generator().manual_seed(5))
+    _, expected = padded_step(tiny_policy(dtype=torch.float32), rows.rows(rows.live(spec)), step.selection, spec)
+    update_step(policy, frozen_optimizer(policy), rows, spec, generator=torch.Generator(), selection=step.selection)
+    gradient = gradients(policy)
+    assert gradient.dtype == torch.float32
+    assert 1e-5 < float((gradient - expected).norm() / expected.norm()) < 0.05
+
+
 @pytest.mark.parametrize("resources", [
     {"max_tokens_per_microbatch": 1}, {"max_tokens_per_microbatch": 40}, {"per_device_train_batch_size": 2},
 ])  # fmt: skip
@@ -166,6 +214,54 @@ def test_only_the_kept_prefix_goes_through_the_trunk_and_a_shared_prompt_once(
     spec = spec_for({"selector": "truncate", "fraction": 0.5})
     stats = update_step(policy := tiny_policy(), frozen_optimizer(policy), rows, spec, generator=torch.Generator())
     assert stats.metrics["tokens/trunk"] == stats.metrics["tokens/padded"] == trunk
+
+
+def watched(policy: Policy) -> list[tuple[str, int, bool]]:
+    """What goes through the policy from here on: layers or head, how many tokens, and whether a graph is recorded."""
+    assert policy.layout == "packed"  # tried out before
+    seen: list[tuple[str, int, bool]] = []
+    policy.model.get_decoder().register_forward_pre_hook(
+        lambda _, __, given: seen.append(("layers", given["input_ids"].numel(), torch.is_grad_enabled())),
+        with_kwargs=True,
+    )
+    policy.model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: seen.append(("head", given[0].shape[0], torch.is_grad_enabled()))
+    )
+    return seen
+
+
+def through(seen: list[tuple[str, int, bool]], graph: bool) -> tuple[int, int]:
+    """Tokens through layers and head in passes with a graph, or without."""
+    layers, head = (
+        sum(count for where, count, recorded in seen if where == place and recorded is graph)
+        for place in ("layers", "head")
+    )
+    return layers, head
+
+
+def test_reference_passes_are_limited_to_what_was_kept_and_record_no_graph() -> None:
+    spec = spec_for({"selector": "truncate", "fraction": 0.5}, objective={"beta": 0.1})
+    policy, reference = tiny_policy(0), tiny_policy(1)
+    own, its = watched(policy), watched(reference)
+    stats = update_step(policy, frozen_optimizer(policy), BATCH, spec, generator=torch.Generator(), reference=reference)
+    # prompts 5, 3, 6, 4, 2; kept of 7, 12, 1, 9, 4: 4, 6, 1, 5, 2, of which the last is only predicted
+    assert through(its, graph=False) == through(own, graph=True) == ((5 + 3) + (3 + 5) + 6 + (4 + 4) + (2 + 1), 18)
+    assert through(its, graph=True) == through(own, graph=False) == (0, 0)
+    assert stats.metrics["tokens/selected"] == 18
+    assert all(parameter.grad is None for parameter in reference.parameters)
+
+
+def test_the_old_policy_s_pass_is_limited_to_what_any_step_keeps_and_records_no_graph() -> None:
+    spec = spec_for({"selector": "rpc", "fraction": 0.5, "coupling": "iid"}, objective={"num_iterations": 2})
+    policy = tiny_policy()
+    seen, source = watched(policy), torch.Generator().manual_seed(4)
+    stats = update_on_batch(policy, frozen_optimizer(policy), BATCH, spec, generator=source)
+    kept = torch.stack([entry.selection.kept_length for entry in stats])
+    union, prompts = kept.amax(dim=0), BATCH.prompt_lengths[stats[0].live]
+    assert not kept[0].equal(kept[1]) and int(union.sum()) < 24
+    layers = int((prompts + union - 1)[union > 0].sum())
+    assert through(seen, graph=False) == (layers, int(union.sum()))
+    assert through(seen, graph=True)[1] == int(kept.sum())
 
 
 @EACH_BUDGET
@@ -380,3 +476,37 @@ def test_a_step_whose_half_does_not_fit_either_says_with_what_it_was_tried() -> 
             policy, frozen_optimizer(policy), BATCH, spec_for({"selector": "full"}), generator=torch.Generator()
         )
     assert caught.value.code == "oom"
+
+
+def test_the_old_policy_s_pass_is_done_over_in_halves_too() -> None:
+    spec = spec_for({"selector": "full"}, objective={"num_iterations": 2}, optim={"max_grad_norm": 1e9})
+    found = []
+    for room in (10_000, 19):  # 36 tokens in all
+        policy = tiny_policy()
+        assert policy.layout == "packed"
+        Room(policy, room)
+        optimizer = torch.optim.SGD(policy.parameters, lr=0.5)
+        stats = update_on_batch(policy, optimizer, BATCH, spec, generator=torch.Generator().manual_seed(3))
+        found.append((gradients(policy), [entry.warning for entry in stats]))
+    (whole, none), (halves, warnings) = found
+    assert float((whole - halves).abs().max()) <= 1e-10 and none == [None, None]
+    assert [str(warning).count("out of memory with micro-batches of 36 tokens") for warning in warnings] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+            True,
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_out_of_memory_is_known_in_all_its_forms(error: Exception, known: bool) -> None:
+    assert is_out_of_memory(error) is known
