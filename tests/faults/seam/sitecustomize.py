@@ -33,12 +33,17 @@ AFTER_TOKENS = 5
 
 
 def fire(gradient: Any = None) -> Any:
+    mark, fresh = os.environ["FAULT_MARK"], f"{os.environ['FAULT_MARK']}.{os.getpid()}"
+    if os.path.exists(mark):  # and the disk may take nothing more
+        return None
+    with open(fresh, "w") as file:
+        file.write(str(os.getpid()))
     try:
-        mark = os.open(os.environ["FAULT_MARK"], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.link(fresh, mark)  # whole at once: who waits for it may kill this process at the same moment
     except FileExistsError:
         return None
-    os.write(mark, str(os.getpid()).encode())
-    os.close(mark)
+    finally:
+        os.unlink(fresh)
     return ACTIONS[ACTION](gradient)
 
 
