@@ -75,8 +75,10 @@ def test_memory_is_measured_on_a_selection_of_typical_size() -> None:
 
 
 @pytest.mark.slow
-def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)  # each contender's memory of each kind takes a process
+def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.json"
+    monkeypatch.setattr(update_step, "GROWTH", (1, 2))
     arguments = ["--model", "toy", "--selections", "2", "--against", "trl", "--memory", "--growth", "--device", "cpu"]
     picture = tmp_path / "figure.html"
     arguments += ["--predict", "--figure", str(picture), "--scratch", str(tmp_path)]
@@ -92,7 +94,7 @@ def test_a_report_has_a_row_for_each_contender_of_each_arm(tmp_path: Path) -> No
     )
     half = report["arms"]["sequences"][1]
     assert 0.35 < half["flops_share"] < 0.6 and 0.35 < half["largest_share"] < 0.75
-    assert [row["factor"] for row in report["growth"]] == [1, 2, 4, 8]
+    assert [row["factor"] for row in report["growth"]] == [1, 2]
     assert all(row["peak_gib"] >= 0 for row in report["growth"])
     assert abs(half["off"]["flops"]) < 0.2 and half["predicted"]["seconds"] > 0
     assert "TRL" in picture.read_text()
