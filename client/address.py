@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -74,26 +73,6 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name, or no address at all
         return False
-
-
-def trusted(url: str) -> ssl.SSLContext:
-    """Whose word is taken for who answers: `SSL_CERT_FILE` or `SSL_CERT_DIR` says, else the authorities that all know.
-
-    httpx heeds these two only together with the proxies that the environment names, which are for the outside and not
-    for one's own server. Over plain http nobody is asked, so that no list of authorities need be read.
-
-    Raises:
-        ClientError: what `SSL_CERT_FILE` names holds no certificate.
-    """
-    if not url.lower().startswith("https:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that trusts nobody
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:
-        file = os.environ.get("SSL_CERT_FILE")
-        raise ClientError(
-            f"SSL_CERT_FILE is {file!r}, which holds no certificates that can be read ({error}); correct it"
-        ) from None
 
 
 def check_url(url: str) -> None:

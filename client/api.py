@@ -20,10 +20,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import httpx
 
 from client import calls, reported
-from client.address import DEFAULT_PORT, check_url, default_home, default_token, default_url, trusted
+from client.address import DEFAULT_PORT, check_url, default_home, default_token, default_url
 from client.errors import ApiError, ClientError, ServerUnreachable, WaitedTooLong
 from client.exchange import Exchange, Item, Pause, Play, Request, Stream, Tries
 from client.live import SILENT_FOR_S, LiveEvent, LiveReader, stream_request
+from nat_core.authorities import trusted
 from nat_core.version import __version__
 
 __all__ = [
@@ -62,7 +63,7 @@ def http_options(url: str, token: str | None, timeout_s: float) -> dict[str, Any
         "timeout": timeout_s,
         "limits": httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=KEPT_OPEN_S),
         "trust_env": False,
-        "verify": trusted(url),
+        "verify": trusted(url, ClientError),
     }
 
 

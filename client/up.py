@@ -21,10 +21,11 @@ from typing import IO
 import httpx
 
 from client import valkey
-from client.address import DEFAULT_PORT, default_home, default_token, trusted
+from client.address import DEFAULT_PORT, default_home, default_token
 from client.api import NatLab, ServerUnreachable
-from client.errors import SetupError
+from client.errors import ClientError, SetupError
 from client.processes import Child, adopt_orphans, end_orphans, python_module
+from nat_core.authorities import trusted
 from nat_core.errors import NatlabError
 
 READY_WITHIN_S = 60.0
@@ -214,7 +215,7 @@ def without_operator_token(env: Mapping[str, str]) -> dict[str, str]:
 
 def _is_healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False, verify=trusted(url)).is_success
+        return httpx.get(f"{url}/healthz", timeout=2.0, trust_env=False, verify=trusted(url, ClientError)).is_success
     except httpx.HTTPError:
         return False
 

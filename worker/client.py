@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import httpx
 
+from nat_core.authorities import trusted
 from nat_core.records import Problem
 from worker.errors import RefusedError, ServerAwayError, StrangerError, WorkerError
 from worker.identity import Identity
@@ -53,7 +52,7 @@ class ServerClient:
             timeout=TIMEOUT_S,
             transport=transport,
             trust_env=False,  # a proxy named in the environment is for the outside, not for one's own server
-            verify=_trusted(url),
+            verify=trusted(url, WorkerError),
         )
 
     def register(self, me: Identity, hostname: str, hardware: dict[str, Any], labels: Sequence[str] = ()) -> None:
@@ -123,19 +122,3 @@ def _orders(answer: Any) -> Orders:
 
 def _by_attempt(found: Any) -> dict[int, int]:
     return {int(attempt): seq for attempt, seq in found.items()}
-
-
-def _trusted(url: str) -> ssl.SSLContext:
-    """Whose word is taken for who answers: `SSL_CERT_FILE` or `SSL_CERT_DIR` says, else the authorities that all know.
-
-    httpx heeds these two only together with the proxies that the environment names.
-    """
-    if not url.startswith("https:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nobody is asked: one that trusts nobody, and reads no list
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:
-        file = os.environ.get("SSL_CERT_FILE")
-        raise WorkerError(
-            f"SSL_CERT_FILE is {file!r}, which holds no certificates that can be read ({error}); correct it"
-        ) from None

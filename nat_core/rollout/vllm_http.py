@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from nat_core.authorities import trusted
 from nat_core.errors import RolloutError
 
 _REMEDIES = {
@@ -27,6 +28,7 @@ class Server:
             "timeout": httpx.Timeout(timeout_s, connect=10.0),
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "trust_env": False,
+            "verify": trusted(self.url, RolloutError),
         }
 
     def get(self, path: str) -> Any:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from client.address import trusted
 from client.api import NatLab, ServerUnreachable
 from client.cli import run
+from client.errors import ClientError
+from nat_core.authorities import trusted
+from nat_core.errors import RolloutError
+from nat_core.rollout.vllm_http import Server
 from worker.client import ServerClient
 from worker.errors import ServerAwayError, StrangerError
 
@@ -54,12 +57,15 @@ def test_an_authority_of_one_s_own_is_believed_where_the_environment_names_it(
         lab.server_version()
     with pytest.raises(ServerAwayError, match="certificate"):
         ServerClient(url).stored("run-1")
+    with pytest.raises(RolloutError, match="certificate"):
+        Server(url, 10).get("/healthz")
     monkeypatch.setenv("SSL_CERT_FILE", str(PEM))
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")  # is not asked all the same
     with NatLab(url, retries=0) as lab:
         assert lab.server_version() == "1.2.3"
     with pytest.raises(StrangerError):  # it answers; that it is no natlab server is another matter
-        ServerClient(url).stored("run-1")
+        ServerClient(url.replace("https", "HTTPS")).stored("run-1")
+    assert Server(url, 10).get("/healthz")["status"] == "ok"
 
 
 def test_a_file_without_certificates_is_named(
@@ -74,5 +80,5 @@ def test_a_file_without_certificates_is_named(
 
 def test_no_list_of_authorities_is_read_for_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
-    context = trusted("http://127.0.0.1:8300")
+    context = trusted("http://127.0.0.1:8300", ClientError)
     assert context.cert_store_stats()["x509"] == 0 and context.verify_mode is ssl.CERT_REQUIRED
