@@ -32,7 +32,10 @@ def expected(
     rates: Rates | None = None,
     wide: int = 4,
 ) -> dict[str, float]:
-    """What a step takes, by the names that measured rows have; activations without what gradients take of their place.
+    """What a step takes, by the names that measured rows have.
+
+    `allocated_gib` is what tensors take above weights and gradients at the peak; `activations_gib` leaves out that
+    gradients take activations' place.
 
     Args:
         wide: bytes of a weight.
@@ -50,6 +53,7 @@ def expected(
     found = {
         "flops": plan.flops,
         "kept_tokens": plan.tokens_selected,
+        "allocated_gib": plan.memory_gib["activations"] + plan.memory_gib["logits"],
         "activations_gib": passes_bytes(spec, shaped, plan.largest_microbatch, selected, wide) / 1024**3,
     }
     return found if plan.seconds is None else found | {"seconds": plan.seconds}
@@ -66,18 +70,6 @@ def predict(
 ) -> None:
     """Put `predicted` and `off` (predicted over measured, less 1) into the rows of these budgets, in their order."""
     for row, budget in zip(rows, budgets, strict=False):
-        spec = RunSpec(
-            budget=budget,
-            resources=resources,
-            model=model,
-            rollout=RolloutSpec(num_generations=lengths.group, max_completion_length=max(lengths.lengths)),
-        )
-        shaped = ModelShape.of_config(config_of(shape).to_dict())
-        plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
-        row["predicted"] = {
-            "seconds": plan.seconds,
-            "flops": plan.flops,
-            "kept_tokens": plan.tokens_selected,
-            "allocated_gib": plan.memory_gib["activations"] + plan.memory_gib["logits"],
-        }
+        told = expected(budget, resources, lengths, shape, model, rates)
+        row["predicted"] = {name: told[name] for name in PREDICTED}
         row["off"] = {name: row["predicted"][name] / row[name] - 1 for name in PREDICTED if row.get(name)}

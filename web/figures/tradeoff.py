@@ -70,7 +70,7 @@ def tradeoff_chart(comparison: Comparison, palette: Palette, x: str = "share", c
     annotations += [_label_annotation(dot, label, palette) for dot, text, label in named if text]
     layout = base_layout(
         palette,
-        margin={"l": 46 if frame.y1 - frame.y0 > _CLOSE else 52, "r": 14, "t": 10, "b": 44},
+        margin={"l": 46 if frame.y1 - frame.y0 > _CLOSE else 52, "r": 14, "t": 10, "b": 48},
         xaxis=axis(
             palette,
             range=[frame.x0, frame.x1],
