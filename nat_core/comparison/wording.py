@@ -60,7 +60,7 @@ def answer(spec: ExperimentSpec, cells: list[CellComparison], best: int | None) 
     if not rivals:
         return "Nothing to compare yet.", "Add an unbiased budget beside the baseline.", "mute"
     if all(cell.verdict is Verdict.PENDING for cell in rivals):
-        return "No answer yet.", "No budget has finished beside its baseline yet; curves below show how far they are.", "mute"
+        return "No answer yet.", "No budget has finished beside its baseline; curves show how far they are.", "mute"
     if all(cell.verdict in (Verdict.NO_CLAIM, Verdict.PENDING) for cell in rivals):
         closest = max((c for c in rivals if c.difference), key=lambda c: c.difference.mean if c.difference else -1.0)
         detail = f"{closest.label}: {closest.verdict_text} {_saved_words(closest)}"
