@@ -120,9 +120,9 @@ def _forward_backward(
     law_state: GradientMass | None,
 ) -> dict[str, Tensor]:
     selection, rows = step.selection.rows(micro.rows), step.rows
-    logprobs, entropy = kept_logprobs(policy, micro, selection.keep, spec)
-    with torch.no_grad():
+    with torch.no_grad():  # before the policy's own pass, which leaves activations and logits in memory
         ref_logprobs = None if reference is None else kept_logprobs(reference, micro, selection.keep, spec)[0]
+    logprobs, entropy = kept_logprobs(policy, micro, selection.keep, spec)
 
     def of_micro(values: Tensor | None) -> Tensor | None:
         return None if values is None else values[micro.rows].to(policy.device, logprobs.dtype)

@@ -79,13 +79,14 @@ def _layer_bytes(model: ModelSpec, shape: ModelShape) -> float:
 
 
 def _head(spec: RunSpec, shape: ModelShape, selected: float, wide: int = 4) -> float:
-    """Bytes of the head's backward pass: a chunk's logits twice while they are made again, then the gradient of its
-    weights; that of the chunks before is there all the time.
+    """Bytes of the head's passes: a chunk's logits beside what the head made of them, then their gradient in their
+    place beside that of the head's weights; what the chunks before made of the latter is there all the time.
     """
     logits = 4 * min(selected, spec.resources.logprob_chunk_tokens) * shape.vocabulary
+    made, moved = (logits / 2, logits / 2) if spec.model.dtype == "bfloat16" else (0, logits)
     gradient = wide * shape.hidden * shape.vocabulary if spec.model.lora.r is None else 0
     before = gradient if selected > spec.resources.logprob_chunk_tokens else 0
-    return before + max(2 * logits, logits + gradient)
+    return before + max(logits + made, moved + gradient)
 
 
 def _trained(model: ModelSpec, shape: ModelShape) -> int:

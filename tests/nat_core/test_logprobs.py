@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import nat_core.logprobs as logprobs_module
 from nat_core.logprobs import selected_logprobs
+
+_VIEWS = ("detach", "t", "split", "view", "unsqueeze", "squeeze", "alias", "transpose")
 
 
 def test_chunks_change_neither_values_nor_gradients() -> None:
@@ -26,19 +32,79 @@ def test_chunks_change_neither_values_nor_gradients() -> None:
 
 
 @pytest.mark.parametrize("used", [(1.0, 0.0), (0.0, 1.0), (0.7, -0.4)])
-def test_gradients_of_logprobs_and_of_entropy_are_those_of_finite_differences(used: tuple[float, float]) -> None:
+@pytest.mark.parametrize("chunk", [1, 2, 4, 9])
+@pytest.mark.parametrize("at_a_time", [1, 2 * 7 * 8, 2**20])  # bytes: one row, two, all
+def test_gradients_of_logprobs_and_of_entropy_are_those_of_plain_operations(
+    used: tuple[float, float], chunk: int, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(logprobs_module._AT_A_TIME, "cpu", at_a_time)
     source = torch.Generator().manual_seed(1)
     hidden = torch.randn(5, 3, generator=source, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(7, 3, generator=source, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, 6, 3, 3, 1])
+    slopes = torch.randn(2, 5, generator=source, dtype=torch.float64)
 
-    def mixed(h: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-        logprobs, entropy = selected_logprobs(
-            h, targets, lambda x: x @ w.T, temperature=0.8, chunk_tokens=2, entropy_gradient=True
+    def mixed(logprobs: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
+        return used[0] * (logprobs @ slopes[0]) + used[1] * (entropy @ slopes[1])
+
+    every = torch.log_softmax(hidden @ weight.T / 0.8, -1)
+    plain = mixed(every.gather(1, targets.unsqueeze(1)).squeeze(1), -(every.exp() * every).sum(-1))
+    found = mixed(
+        *selected_logprobs(
+            hidden, targets, lambda x: x @ weight.T, temperature=0.8, chunk_tokens=chunk, entropy_gradient=True
         )
-        return sum(factor * part for factor, part in zip(used, (logprobs, entropy), strict=True) if factor)  # type: ignore[return-value]
+    )
+    wanted, got = (torch.autograd.grad(loss, (hidden, weight)) for loss in (plain, found))
+    assert torch.allclose(found, plain, atol=1e-12)
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(got, wanted, strict=True))
 
-    assert torch.autograd.gradcheck(mixed, (hidden, weight))
+
+def test_the_last_chunk_is_made_once_and_whole_and_the_others_twice() -> None:
+    made: list[int] = []
+    weight = torch.randn(7, 3, requires_grad=True)
+
+    def head(hidden: torch.Tensor) -> torch.Tensor:
+        made.append(len(hidden))
+        return hidden @ weight.T
+
+    found, _ = selected_logprobs(
+        torch.randn(11, 3, requires_grad=True), torch.arange(11) % 7, head, temperature=1.0, chunk_tokens=4
+    )
+    assert made == [3, 4, 4]
+    found.sum().backward()
+    assert made == [3, 4, 4, 4, 3]
+
+
+def test_a_second_backward_pass_over_logits_that_are_gone_is_an_error() -> None:
+    weight = torch.randn(7, 3, requires_grad=True)
+    found, _ = selected_logprobs(
+        torch.randn(2, 3), torch.arange(2), lambda h: h @ weight.T, temperature=1.0, chunk_tokens=4
+    )
+    found.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="run the forward pass again"):
+        found.sum().backward()
+
+
+def test_what_is_made_of_the_logits_on_the_way_is_small() -> None:
+    """Beside the head's output nothing as large, forward or backward: a few rows of it at a time."""
+    weight, hidden = torch.randn(5000, 3, requires_grad=True), torch.randn(2000, 3)
+    largest: list[int] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            name = func.overloadpacket.__name__
+            if isinstance(out, torch.Tensor) and not name.endswith("_") and name not in _VIEWS:
+                largest.append(out.numel())
+            return out
+
+    with Sizes():
+        found, _ = selected_logprobs(
+            hidden, torch.arange(2000), lambda h: h @ weight.T, temperature=1.0, chunk_tokens=2000
+        )
+        found.sum().backward()
+    whole, few = 2000 * 5000, 4 * 2**20 // 4
+    assert [size for size in largest if size > few] == [whole]
 
 
 def test_the_logits_of_a_chunk_are_kept_once() -> None:
