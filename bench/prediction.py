@@ -49,12 +49,12 @@ def expected(
     )
     shaped = ModelShape.of_config(config_of(shape).to_dict())
     plan = plan_step(spec, shaped, lengths.prompt, lengths.lengths, rates)
-    selected = plan.tokens_selected / plan.num_microbatches
     found = {
         "flops": plan.flops,
         "kept_tokens": plan.tokens_selected,
         "allocated_gib": plan.memory_gib["activations"] + plan.memory_gib["logits"],
-        "activations_gib": passes_bytes(spec, shaped, plan.largest_microbatch, selected, wide) / 1024**3,
+        "activations_gib": passes_bytes(spec, shaped, plan.largest_microbatch, plan.selected_of_largest, wide)
+        / 1024**3,
     }
     return found if plan.seconds is None else found | {"seconds": plan.seconds}
 

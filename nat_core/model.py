@@ -29,10 +29,10 @@ from nat_core import adapter, packing, quantized
 from nat_core.attention import packed_attention
 from nat_core.chat import check_template, prompt_ids
 from nat_core.cost import TokenCost
+from nat_core.cost.splitting import Layout
 from nat_core.data import Example
 from nat_core.errors import Fault, ModelError
 from nat_core.layout import Packed, Padded
-from nat_core.microbatch import Layout
 from nat_core.preflight import DEMO_MODEL, check_model
 from nat_core.ranks import ALONE, Ranks
 from nat_core.spec import ModelSpec, ResourcesSpec

@@ -18,17 +18,10 @@ from transformers import (
 )
 
 from nat_core.cost import TokenCost
+from nat_core.cost.splitting import Layout, Row, packed_size, padded_size, smallest_cap, split_by_cap
 from nat_core.demo.pretrain import build_tokenizer
 from nat_core.layout import Packed, Padded, pack, pad
-from nat_core.microbatch import (
-    Layout,
-    Row,
-    packed_size,
-    padded_size,
-    plan_microbatches,
-    smallest_cap,
-    split_by_cap,
-)
+from nat_core.microbatch import plan_microbatches
 from nat_core.model import Policy
 from nat_core.spec import ModelSpec, ResourcesSpec
 from nat_core.token_selection import DenseSelection

@@ -53,7 +53,26 @@ def test_tokens_and_operations_are_what_selections_take_on_average(budget: dict[
     done = [contender(generator) for _ in range(draws)]
     assert planned.tokens_selected == pytest.approx(fmean(work.kept for work in done), rel=tolerance)
     assert planned.flops == pytest.approx(fmean(work.flops for work in done), rel=tolerance)
-    assert planned.largest_microbatch == pytest.approx(fmean(work.largest for work in done), rel=0.25)
+
+
+@pytest.mark.parametrize("resources", [{"per_device_train_batch_size": 4}, {"max_tokens_per_microbatch": 600}])
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
+def test_the_largest_micro_batch_is_as_large_as_in_steps_that_are_drawn(
+    budget: dict[str, Any], resources: dict[str, Any]
+) -> None:
+    """Larger than an even share: of a few rows some are cut late. Of each plan the number is held, too."""
+    policy, batch, spec = policy_of("toy", CPU), random_batch(RAGGED, 64), spec_for(budget, resources=resources)
+    spec = spec.model_copy(update={"rollout": spec.rollout.model_copy(update={"num_generations": RAGGED.group})})
+    planned = plan_step(spec, ModelShape.of_config(SHAPES["toy"].to_dict()), RAGGED.prompt, RAGGED.lengths)
+    generator, largest, counts = torch.Generator().manual_seed(0), [], []
+    for _ in range(150):
+        step = draw_step(policy, batch, spec, generator)
+        rows, cost = step.rows, policy.token_cost
+        plan = plan_microbatches(rows.prompts, rows.completions, step.selection, spec.resources, cost=cost)
+        largest.append(max(micro.tokens.num_places for micro in plan))
+        counts.append(len(plan))
+    assert planned.largest_microbatch == pytest.approx(fmean(largest), rel=0.05)
+    assert planned.num_microbatches == pytest.approx(fmean(counts), abs=0.6)
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "qwen3-8b"])
@@ -132,7 +151,7 @@ def test_bfloat16_copies_of_the_matrices_are_planned_for() -> None:
         assert planned.memory_gib.get("bfloat16 copies") == (size and pytest.approx(size))
 
 
-def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
+def test_memory_has_what_training_keeps_and_falls_with_the_budget() -> None:
     shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
     resources = {"per_device_train_batch_size": 8}
     full, half = (
@@ -140,7 +159,8 @@ def test_memory_has_what_training_keeps_and_halves_with_the_budget() -> None:
         for budget in (FullBudget().model_dump(), RpcBudget().model_dump())
     )
     assert full.num_microbatches == half.num_microbatches == 2
-    assert 0.45 < half.memory_gib["activations"] / full.memory_gib["activations"] < 0.55
+    # Not by half: of two micro-batches of eight rows the larger is 57% of what it was.
+    assert 0.54 < half.memory_gib["activations"] / full.memory_gib["activations"] < 0.60
     assert full.memory_gib["optimizer"] == 2 * full.memory_gib["weights"]
     checkpointed = plan_step(spec_for({"selector": "full"}, model={"gradient_checkpointing": True}), shape, 10, [500])
     plain = plan_step(spec_for({"selector": "full"}), shape, 10, [500])
