@@ -24,6 +24,7 @@ from nat_core.kernels import KERNELS, Heads, Segments, kernel_for
 PACKED = "natlab_packed"
 DECODE = "natlab_decode"
 
+_noted: list[int | None] | None = None
 _UNKNOWN = ("softcap", "s_aux", "position_bias")  # what some models ask of attention, and this one does not do
 
 
@@ -35,6 +36,18 @@ def packed_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
 def decode_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
     """For passes over one new token a row, all others in a cache; `attention_mask` is Bool [b, 1, 1, L]."""
     return _attention_by(DECODE, model)
+
+
+@contextmanager
+def noting_windows() -> Iterator[list[int | None]]:
+    """What each call of packed attention inside is told of its layer's window; for passes one after another."""
+    global _noted
+    noted: list[int | None] = []
+    _noted = noted
+    try:
+        yield noted
+    finally:
+        _noted = None
 
 
 @contextmanager
@@ -68,6 +81,8 @@ def _packed(
     asked = [name for name in _UNKNOWN if unused.get(name) is not None]
     if asked:
         raise NotImplementedError(f"{type(module).__name__} asks for {', '.join(asked)}")
+    if _noted is not None:
+        _noted.append(sliding_window)
     kind = query.device.type
     if torch.is_autocast_enabled(kind):  # normed heads and 4-bit layers give float32: kernels would round it
         half = torch.get_autocast_dtype(kind)

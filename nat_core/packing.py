@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
-from nat_core.attention import packed_attention
+from nat_core.attention import noting_windows, packed_attention
 from nat_core.kernels import Heads, Segments, kernel_for
 from nat_core.layout import Packed, pack
 
@@ -26,7 +27,10 @@ def refusal(policy: Policy) -> str | None:
     laid = pack([prompt, prompt], [long, short])
     assert isinstance(laid.tokens, Packed)
     try:
-        packed = _states(policy, laid.tokens)
+        with noting_windows() as windows:
+            packed = _states(policy, laid.tokens)
+        if len([window for window in windows if window is not None]) < _num_windowed(policy):
+            return "windows of its layers stand in its mask alone"
         with torch.no_grad():
             alone = policy.hidden_states(torch.cat([prompt, short]).unsqueeze(0).to(policy.device))[0].float()
         ours = torch.cat([packed[:3], packed[laid.own[1] :]])
@@ -55,6 +59,11 @@ def attention_kernel(policy: Policy) -> str:
     keys = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dtype = torch.bfloat16 if policy.spec.dtype == "bfloat16" else policy.parameters[0].dtype
     return kernel_for(policy.device, dtype, Heads(config.num_attention_heads, keys, width, width))
+
+
+def _num_windowed(policy: Policy) -> int:
+    """Layers that see less than all tokens before: two short sequences would not show it."""
+    return sum(DynamicCache(config=policy.model.config).is_sliding)
 
 
 def _states(policy: Policy, tokens: Packed) -> Tensor:

@@ -14,7 +14,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
 from nat_core.errors import Fault, SpecError
-from nat_core.spec import ExperimentSpec, parse_experiment_spec
+from nat_core.spec import ExperimentSpec, first_repeated, parse_experiment_spec
 
 MAX_YAML = 64_000
 _MAX_DEPTH = 20
@@ -67,7 +67,7 @@ def draft_of_yaml(text: str) -> Draft:
         if unfit is not None:
             return _refused(text, *unfit)
         root = yaml.compose(text, Loader=_Loader)
-        repeated = _repeated(root)
+        repeated = first_repeated(root)
         if repeated is not None:
             return _refused(text, *repeated)
         document = yaml.load(text, Loader=_Loader)
@@ -97,27 +97,6 @@ def _unfit(text: str) -> tuple[str, int] | None:
         if depth > _MAX_DEPTH:
             return f"the file is nested more than {_MAX_DEPTH} deep; no field lies so deep", line
     return None
-
-
-def _repeated(root: Node | None) -> tuple[str, int] | None:
-    """The first field that is set twice, and its line: YAML takes the last one, and drops the other without a word."""
-    found: list[tuple[int, str]] = []
-    nodes = [root]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, SequenceNode):
-            nodes += node.value
-        if not isinstance(node, MappingNode):
-            continue
-        lines: dict[str, int] = {}
-        for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
-                found.append((line, f"{name} is set here again, after line {lines[name]}; keep one of the two"))
-            lines.setdefault(name, line)
-            nodes.append(value)
-    line, detail = min(found, default=(0, ""))
-    return (detail, line) if found else None
 
 
 def _refused(text: str, detail: str, line: int = 0) -> Draft:

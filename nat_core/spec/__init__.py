@@ -42,6 +42,7 @@ from nat_core.spec.reading import (
     parse_run_spec,
     set_field,
 )
+from nat_core.spec.repeated import first_repeated
 from nat_core.spec.reward import (
     CustomReward,
     ExactMatch,
@@ -117,6 +118,7 @@ __all__ = [
     "UrsBudget",
     "WeightedSum",
     "demo_experiment",
+    "first_repeated",
     "load_document",
     "parse_experiment_spec",
     "parse_run_spec",

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nat_core.errors import Fault, SpecError, spec_error_from_validation
+from nat_core.spec.repeated import first_repeated
 from nat_core.spec.run import ExperimentSpec, RunSpec
 
 
@@ -39,15 +40,19 @@ def load_document(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file that holds one mapping.
 
     Raises:
-        SpecError: when the file is missing, is no YAML, or holds something else than a mapping.
+        SpecError: when the file is missing, is no YAML, sets a field twice, or holds something else than a mapping.
     """
     try:
-        document = _parsed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document, repeated = _parsed(text), _repeated(text)
     except OSError as error:
         raise SpecError(f"spec file {path} cannot be read ({error.strerror}); check the path") from None
     except ValueError as error:
         place = " ".join(str(error).split())
         raise SpecError(f"spec file {path} is not valid YAML or JSON ({place}); correct it") from None
+    if repeated is not None:
+        detail, line = repeated
+        raise SpecError(f"spec file {path}, line {line}: {detail}")
     if not isinstance(document, dict):
         raise SpecError(f"spec file {path} holds {type(document).__name__}, not a mapping of fields; see the examples")
     return document
@@ -83,3 +88,9 @@ def _parsed(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
+
+
+def _repeated(text: str) -> tuple[str, int] | None:
+    import yaml
+
+    return first_repeated(yaml.compose(text, Loader=yaml.SafeLoader))

@@ -65,6 +65,7 @@ def test_launch_as_json_prints_the_record_alone(
         ("name: x\nbudget: []\nbudgets: [{selector: full}]", "budget is not a field natlab knows"),
         ("- a\n- b", "holds list, not a mapping"),
         ("name: [", "is not valid YAML or JSON"),
+        ("name: x\nbase:\n  steps: 3\n  steps: 4\nbudgets: []", "line 4: steps is set here again, after line 3"),
     ],
 )
 def test_bad_input_is_one_sentence_on_stderr_and_status_2(

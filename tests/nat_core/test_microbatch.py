@@ -15,6 +15,7 @@ from transformers import (
     MistralConfig,
     PreTrainedModel,
     Qwen2Config,
+    Qwen2MoeConfig,
 )
 
 from nat_core.cost import TokenCost
@@ -210,6 +211,18 @@ def test_packed_states_and_gradients_are_the_padded_ones(config: Any, checkpoint
 def test_models_whose_attention_does_more_are_padded() -> None:
     policy = Policy(model_of(Gemma2Config(**SIZES)), build_tokenizer(), torch.device("cpu"), ModelSpec())
     assert policy.layout == "padded" and policy.unpackable is not None and "softcap" in policy.unpackable
+
+
+@pytest.mark.parametrize("windowed", [True, False])
+def test_models_whose_windows_stand_in_their_mask_alone_are_padded(windowed: bool) -> None:
+    """Packed passes have no mask, and the two short sequences that packing is tried on are shorter than any window."""
+    config = Qwen2MoeConfig(
+        **SIZES, use_sliding_window=windowed, sliding_window=64, num_experts=2, num_experts_per_tok=1,
+        moe_intermediate_size=16, shared_expert_intermediate_size=16,
+    )  # fmt: skip
+    policy = Policy(model_of(config).float(), build_tokenizer(), torch.device("cpu"), ModelSpec())  # type: ignore[no-untyped-call]
+    assert (policy.unpackable is None) is not windowed
+    assert "mask alone" in (policy.unpackable or "mask alone")
 
 
 def test_the_models_own_attention_is_back_after_a_packed_pass() -> None:
