@@ -128,7 +128,7 @@ def _table(found: list[tuple[str, StepPlan]], on_each: str) -> Table:
             f"{plan.flops / 1e12:,.3g} T",
             f"{plan.flops / full.flops:.0%}",
             *([f"{plan.seconds:.3g}"] if plan.seconds is not None else []),
-            f"{plan.num_microbatches} of up to {plan.largest_microbatch:,.0f} tokens",
+            f"{plan.num_microbatches}, largest {plan.largest_microbatch:,.0f} tokens",
             f"{plan.total_gib:.2f}",
         )
     return table

@@ -29,7 +29,7 @@ def refusal(policy: Policy) -> str | None:
     try:
         with noting_windows() as windows:
             packed = _states(policy, laid.tokens)
-        if len([window for window in windows if window is not None]) < _num_windowed(policy):
+        if windows and len([window for window in windows if window is not None]) < _num_windowed(policy):
             return "windows of its layers stand in its mask alone"
         with torch.no_grad():
             alone = policy.hidden_states(torch.cat([prompt, short]).unsqueeze(0).to(policy.device))[0].float()

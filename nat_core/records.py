@@ -247,7 +247,7 @@ class BudgetPlan(Record):
     seconds: float | None = Field(None, description="Of forward and backward passes; null where the speed is unknown.")
     seconds_share: float | None = None
     num_microbatches: int
-    largest_microbatch: float = Field(description="Tokens of the largest micro-batch.")
+    largest_microbatch: float = Field(description="Tokens of a step's largest micro-batch, on average over steps.")
     memory_gib: dict[str, float] = Field(description="By part, on each device: weights, gradients, …")
     total_gib: float
     total_share: float

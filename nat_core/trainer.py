@@ -20,7 +20,7 @@ from nat_core.interrupt import Interrupt, Interrupted
 from nat_core.model import load_policy
 from nat_core.optim import build_optimizer, build_schedule
 from nat_core.out_of_memory import is_out_of_memory
-from nat_core.places import check_places
+from nat_core.places import PromptLengths, check_places
 from nat_core.preflight import check_several
 from nat_core.probe import probe_gradient
 from nat_core.ranks import ALONE, Ranks
@@ -152,9 +152,10 @@ class Trainer:
         self._closing.callback(self.evaluator.close)
         torch.manual_seed(spec.seed)
         self.policy = load_policy(spec.model, spec.resources)
-        check_places(self.policy, spec.rollout)
+        lengths = PromptLengths(self.policy, spec.rollout.max_prompt_length)
         for source in (self.source, *self.evaluator.sources):
-            source.limit_prompts(lambda example: len(self.policy.encode(example)), spec.rollout.max_prompt_length)
+            source.limit_prompts(lengths, lengths.limit)
+        check_places(self.policy, lengths.longest, spec.rollout.max_completion_length)
         self.reference = self.policy.reference() if spec.objective.beta > 0 else None
         self.policy = shard(self.policy, self.ranks)
         self.reference = self.reference and shard(self.reference, self.ranks)

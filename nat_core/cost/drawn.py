@@ -11,10 +11,10 @@ from statistics import fmean
 
 from nat_core.cost.flops import TokenCost
 from nat_core.cost.reach import Reach, fraction_of, reach_of
-from nat_core.cost.splitting import Row, split_rows
+from nat_core.cost.splitting import Row, packed_size, split_rows
 from nat_core.spec import BudgetSpec, RunSpec
 
-_ROWS = 4096  # drawn in all; a large step varies less, so fewer of it do
+_ROWS = 2048  # drawn in all; a large step varies less, so fewer of it do
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -33,8 +33,7 @@ def expected_split(
         rows = _drawn(spec, prompt, lengths, source)
         (runs,) = split_rows([rows], len(lengths), spec.resources, cost=cost)
         if runs:
-            sizes = [sum(row.num_own for row in run) + prompt * len({row.prompt for row in run}) for run in runs]
-            found.append((len(runs), max(sizes)))
+            found.append((len(runs), max(packed_size(run)(0, len(run)) for run in runs)))
     if not found:
         return 1.0, 0.0
     counts, largest = zip(*found, strict=True)

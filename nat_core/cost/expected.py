@@ -6,6 +6,7 @@ better knowledge.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
 from nat_core.cost.plan import StepPlan, plan_step
@@ -52,6 +53,7 @@ def expected_step(spec: RunSpec, shape: ModelShape, lengths: Lengths, rates: Rat
         used = min(rollout.num_prompts, num_groups)
         rows = used * rollout.num_generations
         drawn = spread(lengths.completion, rollout.max_completion_length, rows)
+        random.Random(0).shuffle(drawn)  # those of a prompt are not those of like length
         plan = plan_step(spec, shape, lengths.prompt, drawn, rates)
         if used == rollout.num_prompts:
             return plan

@@ -17,7 +17,7 @@ def memory_gib(spec: RunSpec, shape: ModelShape, count: int, tokens: float, sele
     Args:
         count: of micro-batches.
         tokens: of the largest, that go through the layers.
-        selected: of a micro-batch, that go through the head.
+        selected: of the largest, that go through the head.
     """
     trained = 4 * _trained(spec.model, shape)  # in float32, whatever the passes run in
     weights = trained if spec.model.lora.r is None else trained + _frozen(spec.model, shape)

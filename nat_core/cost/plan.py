@@ -7,6 +7,7 @@ something.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -80,16 +81,16 @@ def plan_step(
             untouched = 1.0
     trunk = own + prompts
     count, largest = expected_split(spec, prompt, lengths, cost)
-    num_microbatches, selected = max(1, round(count)), kept * largest / trunk if trunk else 0.0
+    selected = kept * largest / trunk if trunk else 0.0
     return StepPlan(
         tokens_generated=sum(lengths),
         tokens_selected=kept,
         tokens_trunk=trunk,
         flops=cost.linear(trunk) + attention + cost.head(kept),
-        num_microbatches=num_microbatches,
+        num_microbatches=max(1, round(count)),
         largest_microbatch=largest,
         selected_of_largest=selected,
-        memory_gib=memory_gib(spec, shape, num_microbatches, largest, selected),
+        memory_gib=memory_gib(spec, shape, math.ceil(count), largest, selected),
         seconds=rates.seconds(count, trunk, attention, kept) if rates else None,
     )
 

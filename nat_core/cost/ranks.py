@@ -44,6 +44,7 @@ def expected_step(spec: RunSpec, shape: ModelShape, lengths: Lengths, rates: Rat
         together,
         num_microbatches=own.num_microbatches,
         largest_microbatch=own.largest_microbatch,
+        selected_of_largest=own.selected_of_largest,
         memory_gib=_memory(own.memory_gib, spec, shape, ranks),
         seconds=own.seconds,
     )

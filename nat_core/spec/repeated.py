@@ -26,7 +26,7 @@ def first_repeated(root: Node | None) -> tuple[str, int] | None:
         lines: dict[str, int] = {}
         for key, value in node.value:
             name, line = str(key.value), key.start_mark.line + 1
-            if name in lines:
+            if name in lines and key.tag != "tag:yaml.org,2002:merge":
                 found.append((line, f"{name} is set here again, after line {lines[name]}; keep one of the two"))
             lines.setdefault(name, line)
             nodes.append(value)

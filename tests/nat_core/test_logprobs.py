@@ -45,7 +45,12 @@ def test_gradients_of_logprobs_and_of_entropy_are_those_of_plain_operations(
     slopes = torch.randn(2, 5, generator=source, dtype=torch.float64)
 
     def mixed(logprobs: torch.Tensor, entropy: torch.Tensor) -> torch.Tensor:
-        return used[0] * (logprobs @ slopes[0]) + used[1] * (entropy @ slopes[1])
+        parts = (
+            factor * (part @ slope)
+            for factor, part, slope in zip(used, (logprobs, entropy), slopes, strict=True)
+            if factor
+        )
+        return sum(parts, torch.zeros((), dtype=torch.float64))  # what is not used gets no slope at all
 
     every = torch.log_softmax(hidden @ weight.T / 0.8, -1)
     plain = mixed(every.gather(1, targets.unsqueeze(1)).squeeze(1), -(every.exp() * every).sum(-1))

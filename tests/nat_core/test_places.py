@@ -27,7 +27,7 @@ def small(kind: str) -> PreTrainedModel:
 
 
 def spec_for(folder: Path, completion: int) -> RunSpec:
-    rollout = {"num_prompts": 2, "num_generations": 2, "max_prompt_length": 32, "max_completion_length": completion}
+    rollout = {"num_prompts": 2, "num_generations": 2, "max_completion_length": completion}
     return run_spec(
         model={"path": str(folder)},
         data={"type": "demo_arithmetic", "min_operations": 1, "max_operations": 3},
@@ -41,10 +41,12 @@ def spec_for(folder: Path, completion: int) -> RunSpec:
 def test_learned_positions_are_held_to_their_number(kind: str, tmp_path: Path) -> None:
     small(kind).save_pretrained(tmp_path / "model")
     TOKENIZER.save_pretrained(tmp_path / "model")
-    result = Trainer(spec_for(tmp_path / "model", 9), tmp_path / "refused").train()
+    # Prompts of three operations have 11 tokens; 11 + 30 are one more than the places, but the last is only predicted.
+    result = Trainer(spec_for(tmp_path / "model", 31), tmp_path / "refused").train()
     assert (result.outcome, result.reason, result.steps) == ("failed", "bad_spec", 0)
-    assert result.message is not None and "has places for 40 tokens, but" in result.message and "41" in result.message
-    assert Trainer(spec_for(tmp_path / "model", 8), tmp_path / "trained").train().outcome == "succeeded"
+    assert result.message is not None and "has places for 40 tokens, and the longest prompt takes 11" in result.message
+    assert "use 30 at most" in result.message
+    assert Trainer(spec_for(tmp_path / "model", 30), tmp_path / "trained").train().outcome == "succeeded"
 
 
 def test_rotary_positions_go_on(tmp_path: Path) -> None:

@@ -14,12 +14,16 @@ from torch.autograd.graph import saved_tensors_hooks
 from bench.contenders import natlab
 from bench.shapes import SHAPES, Lengths, policy_of, random_batch, read_lengths
 from nat_core.cost import ModelShape, plan_step
+from nat_core.cost.drawn import _COUPLED
 from nat_core.cost.memory import activations, copies, passes_bytes
+from nat_core.cost.reach import _LAWS
 from nat_core.drawing import draw_step
 from nat_core.errors import ModelError
 from nat_core.gradient import _forward_backward, accumulate_gradient
 from nat_core.microbatch import plan_microbatches
 from nat_core.spec import FullBudget, RpcBudget, RunSpec, parse_run_spec
+from nat_core.token_selection.laws import LAWS
+from nat_core.token_selection.prefix import COUPLINGS
 from tests.nat_core.shapes_only import Ledger, ShapesOnly
 
 CPU = torch.device("cpu")
@@ -42,6 +46,11 @@ def spec_for(budget: dict[str, Any], **sections: Any) -> RunSpec:
     return parse_run_spec({"budget": budget, "rollout": rollout, **sections})
 
 
+def in_groups_of_8(spec: RunSpec) -> RunSpec:
+    """As the completions of `RAGGED` are."""
+    return spec.model_copy(update={"rollout": spec.rollout.model_copy(update={"num_generations": RAGGED.group})})
+
+
 @pytest.mark.parametrize("budget", BUDGETS, ids=lambda b: "-".join(map(str, b.values())))
 def test_tokens_and_operations_are_what_selections_take_on_average(budget: dict[str, Any]) -> None:
     policy, batch, spec = policy_of("toy", CPU), random_batch(LONG, 64), spec_for(budget)
@@ -62,7 +71,7 @@ def test_the_largest_micro_batch_is_as_large_as_in_steps_that_are_drawn(
 ) -> None:
     """Larger than an even share: of a few rows some are cut late. Of each plan the number is held, too."""
     policy, batch, spec = policy_of("toy", CPU), random_batch(RAGGED, 64), spec_for(budget, resources=resources)
-    spec = spec.model_copy(update={"rollout": spec.rollout.model_copy(update={"num_generations": RAGGED.group})})
+    spec = in_groups_of_8(spec)
     planned = plan_step(spec, ModelShape.of_config(SHAPES["toy"].to_dict()), RAGGED.prompt, RAGGED.lengths)
     generator, largest, counts = torch.Generator().manual_seed(0), [], []
     for _ in range(150):
@@ -155,7 +164,7 @@ def test_memory_has_what_training_keeps_and_falls_with_the_budget() -> None:
     shape = ModelShape.of_config(SHAPES["smollm2-135m"].to_dict())
     resources = {"per_device_train_batch_size": 8}
     full, half = (
-        plan_step(spec_for(budget, resources=resources), shape, RAGGED.prompt, RAGGED.lengths)
+        plan_step(in_groups_of_8(spec_for(budget, resources=resources)), shape, RAGGED.prompt, RAGGED.lengths)
         for budget in (FullBudget().model_dump(), RpcBudget().model_dump())
     )
     assert full.num_microbatches == half.num_microbatches == 2
@@ -214,6 +223,10 @@ def test_memory_with_adapters_is_theirs_and_the_frozen_model_s_once() -> None:
     layers = shape.token_cost.trunk_weights
     assert adapted["weights"] - half["weights"] == pytest.approx(2 * layers / gib)
     assert adapted["weights"] - quarter["weights"] == pytest.approx((4 - 0.516) * layers / gib, rel=1e-3)
+
+
+def test_a_plan_knows_every_law_and_coupling_that_training_has() -> None:
+    assert _COUPLED.keys() == COUPLINGS.keys() and _LAWS.keys() == LAWS.keys()
 
 
 def test_a_config_that_is_missing_or_of_another_kind_is_refused(tmp_path: Path) -> None:
