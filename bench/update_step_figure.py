@@ -38,9 +38,8 @@ def figure(report: dict[str, Any]) -> dict[str, Any]:
             number = 2 * place + column + 1
             suffix = "" if number == 1 else str(number)
             layout[f"xaxis{suffix}"] = axis(LIGHT, domain=span, anchor=f"y{suffix}", rangemode="tozero")
-            layout[f"yaxis{suffix}"] = axis(
-                LIGHT, domain=(bottom, top), anchor=f"x{suffix}", showticklabels=column == 0, autorange="reversed"
-            )
+            rows_axis = {"showticklabels": column == 0, "autorange": "reversed", "showgrid": False}
+            layout[f"yaxis{suffix}"] = axis(LIGHT, domain=(bottom, top), anchor=f"x{suffix}", **rows_axis)
             layout["annotations"].append(_text(f"{title}, {unit}", span[0], top, 6, LIGHT.ink_2))
             data += _bars(rows, name, unit, suffix)
         top = bottom - GAP / inner
@@ -60,7 +59,7 @@ def _bars(rows: list[Row], name: str, unit: str, suffix: str) -> list[dict[str, 
             "x": [row[name] for row in rows],
             "y": labels,
             "marker": {"color": [_color(row, place) for place, row in enumerate(rows)]},
-            "text": [f"{row[name]:.3g} {unit} ({row[name] / base[name]:.0%})" for row in rows],
+            "text": [f" {row[name]:.3g} {unit} ({row[name] / base[name]:.0%})" for row in rows],
             "textposition": "auto",
             "cliponaxis": False,
             "hovertemplate": "%{y}: %{text}<extra></extra>",
