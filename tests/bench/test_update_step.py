@@ -128,7 +128,7 @@ def test_the_figure_has_a_bar_for_each_row_and_a_mark_where_the_flops_point() ->
     drawn = figure(update_step.joined([report_of("sequences"), report_of("tokens")]))
     seconds, marks, memory = drawn["data"][:3]
     assert (seconds["x"], memory["x"]) == ([2.0, 1.1, 9.0], [3.0, 1.5, 9.0])
-    assert seconds["text"][1] == "1.1 s (55%)"
+    assert seconds["text"][1] == " 1.1 s (55%)"  # the blank keeps it off the mark
     assert (marks["x"], marks["y"]) == ([2.0, 1.0], ["full", "half"])
     assert len(drawn["data"]) == 6
 

@@ -20,6 +20,7 @@ from nat_core.cost.reach import _LAWS
 from nat_core.drawing import draw_step
 from nat_core.errors import ModelError
 from nat_core.gradient import _forward_backward, accumulate_gradient
+from nat_core.logprobs import _AT_A_TIME
 from nat_core.microbatch import plan_microbatches
 from nat_core.spec import FullBudget, RpcBudget, RunSpec, parse_run_spec
 from nat_core.token_selection.laws import LAWS
@@ -118,9 +119,10 @@ def test_activations_are_what_autograd_keeps(model: dict[str, Any]) -> None:
 )
 @pytest.mark.parametrize(("name", "size"), [("smollm2-135m", 8), ("qwen3-8b", 4)])
 def test_memory_of_a_micro_batch_is_what_its_tensors_take(
-    name: str, size: int, weights: str, passes: str, checkpointing: bool
+    name: str, size: int, weights: str, passes: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On tensors that only have shapes, at the benchmarks' widths and lengths: the second micro-batch of its kind."""
+    monkeypatch.setitem(_AT_A_TIME, "cpu", _AT_A_TIME["cuda"])  # each operation on shapes takes its time
     config = copy.deepcopy(SHAPES[name])
     config.num_hidden_layers = 8
     if name == "qwen3-8b":
